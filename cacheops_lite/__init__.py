@@ -1,0 +1,65 @@
+"""A granular, self-invalidating cache of Django's ORM in Redis or Valkey.
+
+Public names are loaded when they are first used: importing the package needs no settings.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "cached": "functions",
+    "cached_as": "functions",
+    "cached_view": "functions",
+    "cached_view_as": "functions",
+    "cache": "simple",
+    "file_cache": "simple",
+    "CacheMiss": "simple",
+    "FileCache": "simple",
+    "RedisCache": "simple",
+    "invalidate_all": "invalidation",
+    "invalidate_model": "invalidation",
+    "invalidate_obj": "invalidation",
+    "ainvalidate_all": "invalidation",
+    "ainvalidate_model": "invalidation",
+    "ainvalidate_obj": "invalidation",
+    "no_invalidation": "invalidation",
+    "invalidate_fragment": "templatetags.cacheops",
+    "CacheopsLibrary": "templatetags.cacheops",
+    "CacheopsError": "exceptions",
+    "InvalidationRefused": "exceptions",
+    "StoreUnavailable": "exceptions",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from .exceptions import CacheopsError, InvalidationRefused, StoreUnavailable
+    from .functions import cached, cached_as, cached_view, cached_view_as
+    from .invalidation import (
+        ainvalidate_all,
+        ainvalidate_model,
+        ainvalidate_obj,
+        invalidate_all,
+        invalidate_model,
+        invalidate_obj,
+        no_invalidation,
+    )
+    from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache
+    from .templatetags.cacheops import CacheopsLibrary, invalidate_fragment
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,112 @@
+"""System checks: what is wrong with the configuration, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+from . import conf, engine
+from .exceptions import StoreUnavailable
+
+
+@checks.register("cacheops")
+def check_configuration(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Settings that cannot work (E) or that probably mean something else (W)."""
+    found: list[checks.CheckMessage] = []
+    try:
+        current = conf.current()
+    except (ImproperlyConfigured, ImportError, TypeError, ValueError) as error:
+        return [
+            checks.Error(
+                str(error),
+                hint="See CACHEOPS and CACHEOPS_DEFAULTS in the settings reference.",
+                id="cacheops_lite.E001",
+            )
+        ]
+    if current.redis is not None and current.sentinel is not None:
+        found.append(
+            checks.Error(
+                "CACHEOPS_REDIS and CACHEOPS_SENTINEL are both set.",
+                hint="Keep the one that leads to your Redis and remove the other.",
+                id="cacheops_lite.E002",
+            )
+        )
+    if current.active and current.redis is None and current.sentinel is None:
+        found.append(
+            checks.Error(
+                "CACHEOPS names models to cache, but CACHEOPS_REDIS is not set.",
+                hint="Set CACHEOPS_REDIS = 'redis://localhost:6379/1' (or a dict of options).",
+                id="cacheops_lite.E003",
+            )
+        )
+    found += _unknown_patterns(current)
+    found += _compatibility()
+    return found
+
+
+def _unknown_patterns(current: conf.Settings) -> list[checks.CheckMessage]:
+    labels = {model._meta.label_lower for model in apps.get_models(include_auto_created=True)}
+    labels |= {f"{config.label.lower()}.*" for config in apps.get_app_configs()}
+    return [
+        checks.Warning(
+            f"CACHEOPS pattern {pattern!r} matches no installed app or model.",
+            hint="Patterns are 'app_label.model_name', 'app_label.*' or '*.*'.",
+            id="cacheops_lite.W001",
+        )
+        for pattern in sorted(current.profiles)
+        if pattern not in labels and pattern not in ("*.*", *conf.UNTRACKED_BY_DEFAULT)
+    ]
+
+
+def _compatibility() -> list[checks.CheckMessage]:
+    found: list[checks.CheckMessage] = []
+    if hasattr(settings, "CACHEOPS_INSIDEOUT"):
+        found.append(
+            checks.Info(
+                "CACHEOPS_INSIDEOUT is not needed: entries always carry what they depend on.",
+                hint="Remove the setting.",
+                id="cacheops_lite.I001",
+            )
+        )
+    if "cacheops" in settings.INSTALLED_APPS:
+        found.append(
+            checks.Error(
+                "'cacheops' and 'cacheops_lite' are both installed; they patch the same methods.",
+                hint="Remove 'cacheops' from INSTALLED_APPS.",
+                id="cacheops_lite.E004",
+            )
+        )
+    return found
+
+
+@checks.register("cacheops")
+def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Whether the configured server answers. The site works without it, only slower."""
+    try:
+        current = conf.current()
+        if not current.active or (current.redis is None and current.sentinel is None):
+            return []
+        cache = engine.current()
+        cache.ping()
+    except ImproperlyConfigured as error:
+        return [
+            checks.Error(
+                str(error),
+                hint="Set CACHEOPS_REDIS to a URL or to redis-py's options.",
+                id="cacheops_lite.E005",
+            )
+        ]
+    except StoreUnavailable as error:
+        return [
+            checks.Warning(
+                f"The configured Redis does not answer: {error}",
+                hint="Start it, or correct CACHEOPS_REDIS. Until then every query is answered "
+                "from the database.",
+                id="cacheops_lite.W002",
+            )
+        ]
+    return []

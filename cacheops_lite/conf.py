@@ -1,0 +1,255 @@
+"""The only reader of Django's settings: frozen values, and a profile for each model.
+
+``current()`` is what everything else asks. It is built once and dropped when a setting changes,
+so ``override_settings`` holds from the next call on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+ALL_OPS = frozenset({"get", "fetch", "count", "exists", "aggregate"})
+
+#: Tables that Django itself writes all the time; tracked only if a pattern names them exactly.
+UNTRACKED_BY_DEFAULT = frozenset({"sessions.session", "admin.logentry", "migrations.migration"})
+
+PROFILE_KEYS = frozenset(
+    {
+        "ops", "timeout", "lock", "db_agnostic", "cache_on_save", "local_get",
+        "depends_on", "mass", "triggers", "name",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a model may cache, and for how long (``timeout`` in seconds)."""
+
+    ops: frozenset[str] = frozenset()
+    timeout: float | None = None
+    lock: bool = False
+    db_agnostic: bool = False
+    cache_on_save: bool | str = False
+    local_get: bool = False
+    #: "app.model" labels: a write of one of them is a write of this model's table too.
+    depends_on: tuple[str, ...] = ()
+    #: What ``update()`` and ``delete()`` do: look the "rows" up (to a limit), or drop the "table".
+    mass: str = "rows"
+    #: Triggers of the database change rows as they are written: read them back.
+    triggers: bool = False
+    #: False for a model that no pattern names: its writes are tracked, but ``.cache()`` refuses.
+    configured: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of this package, checked and with its default."""
+
+    enabled: bool = True
+    profiles: Mapping[str, Profile | None] = field(default_factory=dict)
+    redis: Mapping[str, Any] | str | None = None
+    sentinel: Mapping[str, Any] | None = None
+    client_class: str | type | None = None
+    prefix: str | Callable[[Any], str] = ""
+    serializer: Any = None
+    degrade_on_failure: bool = True
+    replica_lag: float = 0.0
+    skip_fields: tuple[str, ...] = ("FileField", "TextField", "BinaryField", "JSONField")
+    long_disjunction: int = 8
+    lookup_limit: int = 100
+    dynamic_limit: int = 100
+    memo_size: int = 4096
+    file_cache_dir: str = ""
+    file_cache_timeout: int = 60 * 60 * 24 * 30
+    secret_keys: tuple[bytes, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to do at all: enabled, and some profile configured."""
+        return self.enabled and bool(self.profiles)
+
+    @cached_property
+    def _found(self) -> dict[str, Profile | None]:
+        return {}
+
+    def profile(self, label: str) -> Profile | None:
+        """The profile of ``"app.model"``; ``None`` where caching is forbidden (untracked)."""
+        found = self._found
+        try:
+            return found[label]
+        except KeyError:
+            profile = found[label] = self._find(label.lower())
+            return profile
+
+    def _find(self, label: str) -> Profile | None:
+        app = label.split(".", 1)[0]
+        if label in self.profiles:
+            return self.profiles[label]
+        if label in UNTRACKED_BY_DEFAULT or not self.profiles:
+            return None
+        for pattern in (f"{app}.*", "*.*"):
+            if pattern in self.profiles:
+                return self.profiles[pattern]
+        return Profile(configured=False)
+
+
+_current: Settings | None = None
+_listeners: list[Callable[[], None]] = []
+
+
+def current() -> Settings:
+    """The settings in force. Raises ``ImproperlyConfigured`` with what to do."""
+    return _current if _current is not None else _build()
+
+
+def on_reset(listener: Callable[[], None]) -> None:
+    """Have ``listener()`` called whenever the settings in force were dropped."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def reset() -> None:
+    """Forget the settings in force; the next ``current()`` reads them again."""
+    global _current
+    _current = None
+    for listener in _listeners:
+        listener()
+
+
+def _setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting.startswith(("CACHEOPS", "FILE_CACHE_", "SECRET_KEY")):
+        reset()
+
+
+setting_changed.connect(_setting_changed, dispatch_uid="cacheops_lite.conf")
+
+
+def _build() -> Settings:
+    global _current
+
+    def get(name: str, default: Any) -> Any:
+        return getattr(django_settings, name, default)
+
+    base = Settings()
+    prefix = get("CACHEOPS_PREFIX", "")
+    if isinstance(prefix, str) and "." in prefix and not prefix.endswith((":", ".")):
+        prefix = import_string(prefix)
+    if not isinstance(prefix, str) and not callable(prefix):
+        raise ImproperlyConfigured(
+            "CACHEOPS_PREFIX must be a string, a function of a query, or its dotted path; "
+            f"got {prefix!r}."
+        )
+    _current = Settings(
+        enabled=bool(get("CACHEOPS_ENABLED", True)),
+        profiles=read_profiles(get("CACHEOPS", {}), get("CACHEOPS_DEFAULTS", {})),
+        redis=get("CACHEOPS_REDIS", None),
+        sentinel=get("CACHEOPS_SENTINEL", None),
+        client_class=get("CACHEOPS_CLIENT_CLASS", None),
+        prefix=prefix,
+        serializer=get("CACHEOPS_SERIALIZER", None),
+        degrade_on_failure=bool(get("CACHEOPS_DEGRADE_ON_FAILURE", True)),
+        replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
+        skip_fields=tuple(get("CACHEOPS_SKIP_FIELDS", base.skip_fields)),
+        long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
+        lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
+        dynamic_limit=int(get("CACHEOPS_DYNAMIC_LIMIT", base.dynamic_limit)),
+        memo_size=int(get("CACHEOPS_MEMO_SIZE", base.memo_size)),
+        file_cache_dir=str(get("FILE_CACHE_DIR", "/tmp/cacheops_file_cache")),
+        file_cache_timeout=int(get("FILE_CACHE_TIMEOUT", base.file_cache_timeout)),
+        secret_keys=_secret_keys(),
+    )
+    return _current
+
+
+def _secret_keys() -> tuple[bytes, ...]:
+    keys = [django_settings.SECRET_KEY, *getattr(django_settings, "SECRET_KEY_FALLBACKS", ())]
+    return tuple(key if isinstance(key, bytes) else str(key).encode() for key in keys)
+
+
+def read_profiles(
+    patterns: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Profile | None]:
+    """Check and freeze ``CACHEOPS`` (patterns ``app.model``, ``app.*``, ``*.*``)."""
+    if not isinstance(patterns, Mapping):
+        raise ImproperlyConfigured(
+            f"CACHEOPS must be a dict from 'app.model' patterns to profiles; got {patterns!r}."
+        )
+    profiles: dict[str, Profile | None] = {}
+    for pattern, options in patterns.items():
+        if not isinstance(pattern, str) or pattern.count(".") != 1 or pattern.startswith("*.m"):
+            raise ImproperlyConfigured(
+                f"CACHEOPS pattern {pattern!r} must be 'app.model', 'app.*' or '*.*'."
+            )
+        if options is None:
+            profiles[pattern.lower()] = None
+        elif isinstance(options, Mapping):
+            profiles[pattern.lower()] = _profile(pattern, {**defaults, **options})
+        else:
+            raise ImproperlyConfigured(
+                f"CACHEOPS[{pattern!r}] must be a dict, or None to forbid; got {options!r}."
+            )
+    return profiles
+
+
+def _profile(pattern: str, options: Mapping[str, Any]) -> Profile:
+    where = f"CACHEOPS[{pattern!r}]"
+    unknown = set(options) - PROFILE_KEYS
+    if unknown:
+        raise ImproperlyConfigured(
+            f"{where} has unknown keys {sorted(unknown)}; known are {sorted(PROFILE_KEYS)}."
+        )
+    ops = read_ops(options.get("ops", ()), where)
+    timeout = options.get("timeout")
+    if timeout is None and ops:
+        raise ImproperlyConfigured(
+            f'{where} has no "timeout" (seconds); set it there or in CACHEOPS_DEFAULTS.'
+        )
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
+    ):
+        raise ImproperlyConfigured(
+            f'{where}: "timeout" must be a positive number of seconds; got {timeout!r}.'
+        )
+    if options.get("mass", "rows") not in ("rows", "table"):
+        raise ImproperlyConfigured(f'{where}: "mass" must be "rows" or "table".')
+    depends_on = options.get("depends_on", ())
+    if isinstance(depends_on, str):
+        depends_on = (depends_on,)
+    return Profile(
+        ops=ops,
+        timeout=timeout,
+        lock=bool(options.get("lock", False)),
+        db_agnostic=bool(options.get("db_agnostic", False)),
+        cache_on_save=options.get("cache_on_save", False),
+        local_get=bool(options.get("local_get", False)),
+        depends_on=tuple(str(label).lower() for label in depends_on),
+        mass=options.get("mass", "rows"),
+        triggers=bool(options.get("triggers", False)),
+    )
+
+
+def read_ops(ops: str | Iterable[str] | None, where: str = "ops") -> frozenset[str]:
+    """Spell ``ops`` as a set. Raises ``ImproperlyConfigured`` for an unknown op."""
+    if ops is None:
+        return frozenset()
+    names = frozenset({ops} if isinstance(ops, str) else ops)
+    if "all" in names:
+        names = (names - {"all"}) | ALL_OPS
+    if names - ALL_OPS:
+        raise ImproperlyConfigured(
+            f"{where}: unknown ops {sorted(names - ALL_OPS)}; known are {sorted(ALL_OPS)}, 'all'."
+        )
+    return names
+
+
+def chosen(profile: Profile, **changes: Any) -> Profile:
+    """A profile with some options replaced, for one queryset."""
+    return replace(profile, **changes)

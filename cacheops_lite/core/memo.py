@@ -1,0 +1,89 @@
+"""What a process remembers: a bounded map, and the tables whose invalidation is overdue."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """A map of the most recently used items, safe among threads."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._items: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            value = self._items.get(key)
+            if value is not None:
+                self._items.move_to_end(key)
+            return value
+
+    def set(self, key: K, value: V) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            if len(self._items) > self.size:
+                self._items.popitem(last=False)
+
+    def pop(self, key: K) -> None:
+        with self._lock:
+            self._items.pop(key, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class Overdue:
+    """Tables whose invalidation failed, for which transactions, and when their gens may be dropped.
+
+    While a transaction may still commit, dropping a gen is not enough, so each failure has a due
+    time (monotonic).
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[bytes, float]] = {}
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
+    def __contains__(self, table: str) -> bool:
+        return table in self._tables
+
+    def add(self, tables: Iterable[str], token: bytes, due: float) -> None:
+        with self._lock:
+            for table in tables:
+                self._tables.setdefault(table, {})[token] = due
+
+    def discard(self, tables: Iterable[str], token: bytes) -> None:
+        with self._lock:
+            for table in tables:
+                tokens = self._tables.get(table, {})
+                tokens.pop(token, None)
+                if not tokens:
+                    self._tables.pop(table, None)
+
+    def due(self, now: float) -> dict[str, list[bytes]]:
+        """The tables whose gens may be dropped now, with the failures that this settles."""
+        with self._lock:
+            return {
+                table: list(tokens)
+                for table, tokens in self._tables.items()
+                if all(due <= now for due in tokens.values())
+            }
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tables.clear()

@@ -1,0 +1,301 @@
+"""MARK before the commit, BUMP after it, and what happens when the store does not answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..exceptions import StoreUnavailable
+from . import stamps
+from .entry import ANY_ROW, UNKNOWN, Change
+from .keys import scheme_columns
+from .plans import Reply, Script, Ticket, Transport
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+log = logging.getLogger("cacheops_lite")
+
+#: Keys in one MARK or BUMP, and keys of one table past which its gen stands in for them.
+CHUNK = 1000
+MOST_KEYS = 5000
+
+
+class Touched(NamedTuple):
+    """The keys that changes of one table touch; ``unknown``: not all have names, so the gen."""
+
+    keys: dict[bytes, None]
+    unknown: bool
+
+
+class Seen(NamedTuple):
+    """What a script saw of one table after it had done its work."""
+
+    gen: bytes | None
+    schemes: stamps.Schemes | None
+    server: bytes
+
+
+def by_table(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    """Sort changes by their tables."""
+    tables: dict[str, list[Change]] = {}
+    for change in changes:
+        tables.setdefault(change.table, []).append(change)
+    return tables
+
+
+class Writing(State):
+    """Announces changes before they are committed, and drops what they touched afterwards."""
+
+    async def known_schemes(
+        self, transport: Transport, tables: Iterable[str]
+    ) -> dict[str, tuple[str, ...] | None]:
+        """The schemes in use of each table (columns joined by commas); remembered, or asked for.
+
+        None for a table that is not remembered while the store does not answer.
+        """
+        known = {table: self.schemes.get(table) for table in tables}
+        asked = [table for table, schemes in known.items() if schemes is None]
+        if asked:
+            keys = [
+                key for table in asked for key in (self.keys.gen(table), self.keys.schemes(table))
+            ]
+            try:
+                reply = await transport.mget(keys)
+            except StoreUnavailable:
+                reply = Reply([], b"")
+            for table, gen, raw in zip(asked, reply.values[::2], reply.values[1::2], strict=False):
+                known[table] = self._remember(
+                    table, Seen(gen, stamps.parse_schemes(raw), reply.server)
+                )
+        return {
+            table: None
+            if schemes is None
+            else tuple(
+                ",".join(scheme_columns(text))
+                for text in sorted({*schemes, *(self.used.get(table) or ())})
+            )
+            for table, schemes in known.items()
+        }
+
+    async def mark(self, transport: Transport, changes: Iterable[Change]) -> Ticket:
+        """Mark what the changes touch, before the commit. The ticket says where that failed."""
+        ticket = Ticket(self.token(), by_table(changes), self.monotonic())
+        await self._mark(transport, ticket)
+        return ticket
+
+    async def refresh(self, transport: Transport, ticket: Ticket) -> None:
+        """Mark again, right before the commit, if much of the marks' time has passed."""
+        if self.monotonic() - ticket.started > self.mark_ttl_ms / 2000:
+            ticket.started = self.monotonic()
+            await self._mark(transport, ticket)
+
+    async def bump(self, transport: Transport, ticket: Ticket, *, committed: bool | None) -> None:
+        """Take the marks away, after the transaction; never raises.
+
+        ``committed``: True, False if it surely was not, None if nobody knows: then the marks stay
+        until they run out, and this process leaves the tables alone until it has dropped their
+        gens after that.
+        """
+        if committed is None:
+            self._owe(ticket, ticket.changes, self.mark_ttl_ms / 1000)
+            return
+        keys = {table: dict(ticket.marked.get(table, {})) for table in ticket.changes}
+        for table in ticket.failed if committed else ():
+            keys[table][self.keys.gen(table)] = None
+        if await self._bump(
+            transport, ticket.token, keys, ticket.changes if committed else {}, committed=committed
+        ):
+            self.overdue.discard(ticket.changes, ticket.token)
+        elif committed:
+            self._owe(ticket, ticket.changes, 0)
+
+    async def invalidate(self, transport: Transport, changes: Iterable[Change]) -> bool:
+        """Drop what changes outside a transaction touch. False if it failed: it is done later."""
+        ticket = Ticket(self.token(), by_table(changes), self.monotonic())
+        keys = {
+            table: self._touched(table, some, self._known(table)).keys
+            for table, some in ticket.changes.items()
+        }
+        if await self._bump(transport, ticket.token, keys, ticket.changes, committed=True):
+            return True
+        self._owe(ticket, ticket.changes, 0)
+        return False
+
+    async def drop_tables(self, transport: Transport, tables: Iterable[str]) -> bool:
+        """Drop every result that depends on the tables. False if it failed: it is done later."""
+        return await self.invalidate(
+            transport, [Change(table, UNKNOWN, UNKNOWN) for table in tables]
+        )
+
+    async def settle(self, transport: Transport) -> None:
+        """Drop the gens of overdue tables whose time has come."""
+        due = self.overdue.due(self.monotonic())
+        if not due:
+            return
+        keys = {table: {self.keys.gen(table): None} for table in due}
+        if await self._bump(transport, self.token(), keys, {}, committed=True):
+            for table, tokens in due.items():
+                for token in tokens:
+                    self.overdue.discard([table], token)
+
+    # -- what changes touch
+
+    def _known(self, table: str) -> tuple[str, ...]:
+        """The schemes as remembered. What is missing here is found by the second trip."""
+        return self.schemes.get(table) or ()
+
+    def _touched(self, table: str, changes: Iterable[Change], schemes: Collection[str]) -> Touched:
+        """The any-row key always and first (B1); then the conj keys, or the gen."""
+        any_row = self.keys.conj(table, ANY_ROW)
+        columns = [scheme_columns(text) for text in schemes]
+        keys: dict[bytes, None] = {any_row: None}
+        rows = [row for change in changes for row in (change.old, change.new) if row is not None]
+        for row in rows:
+            if row is UNKNOWN or any(column not in row for names in columns for column in names):
+                return Touched({any_row: None, self.keys.gen(table): None}, True)
+            for names in columns:
+                keys[self.keys.conj(table, tuple((column, row[column]) for column in names))] = None
+            if len(keys) > MOST_KEYS:
+                return Touched({any_row: None, self.keys.gen(table): None}, False)
+        return Touched(keys, False)
+
+    def _missing(
+        self, table: str, changes: Iterable[Change], seen: Seen, done: Collection[bytes]
+    ) -> dict[bytes, None]:
+        """What must be marked or dropped besides, now that the schemes in use have been seen."""
+        gen = self.keys.gen(table)
+        if gen in done and (seen.gen is None or stamps.is_pending(seen.gen)):
+            return {}
+        if self.mismatch(seen):
+            return {gen: None}
+        touched = self._touched(
+            table, changes, seen.schemes.names if seen.schemes is not None else ()
+        )
+        if touched.unknown:
+            return {gen: None} if seen.gen is not None else {}
+        return {key: None for key in touched.keys if key not in done}
+
+    def mismatch(self, seen: Seen) -> bool:
+        """Tell whether a living gen does not say which schemes are in use under it (A2, A8, A9)."""
+        if seen.gen is None or stamps.is_pending(seen.gen):
+            return False
+        return (
+            not self.own(seen.gen, seen.server)
+            or seen.schemes is None
+            or seen.schemes.gen != seen.gen
+        )
+
+    def _remember(self, table: str, seen: Seen) -> tuple[str, ...]:
+        schemes = seen.schemes
+        living = (
+            schemes is not None
+            and not self.mismatch(seen)
+            and (seen.gen is None or schemes.gen == seen.gen)
+        )
+        names = schemes.names if schemes is not None and living else ()
+        self.schemes.set(table, names)
+        self.note_used(table, names)
+        return names
+
+    # -- the two steps
+
+    async def _mark(self, transport: Transport, ticket: Ticket) -> None:
+        tables = {
+            table: self._touched(table, changes, self._known(table)).keys
+            | ticket.marked.get(table, {})
+            for table, changes in ticket.changes.items()
+        }
+        args = [ticket.token, b"%d" % self.mark_ttl_ms]
+        try:
+            # No third trip: the any-row key is marked, so schemes that come now are young.
+            for trip in (1, 2):
+                for table, keys in tables.items():
+                    ticket.marked.setdefault(table, {}).update(keys)
+                seen = await self._send(transport, "mark", tables, args)
+                if trip == 2:
+                    break
+                tables = {
+                    table: more
+                    for table, sight in seen.items()
+                    if (
+                        more := self._missing(
+                            table, ticket.changes[table], sight, ticket.marked[table]
+                        )
+                    )
+                }
+        except StoreUnavailable:
+            ticket.failed.update(ticket.changes)
+            self._owe(ticket, ticket.changes, self.mark_ttl_ms / 1000)
+            await self._drop(transport, ticket.changes)
+        except BaseException:
+            self._owe(ticket, ticket.changes, self.mark_ttl_ms / 1000)
+            raise
+
+    async def _bump(
+        self,
+        transport: Transport,
+        token: bytes,
+        tables: Mapping[str, dict[bytes, None]],
+        changes: Mapping[str, list[Change]],
+        *,
+        committed: bool,
+    ) -> bool:
+        """Take our token from the keys; for changes also drop what the schemes seen now add."""
+        args = [token, b"%d" % (self.lag_ms if committed else 0)]
+        try:
+            seen = await self._send(transport, "bump", tables, args)
+            more = {
+                table: keys
+                for table, some in changes.items()
+                if (keys := self._missing(table, some, seen[table], tables[table]))
+            }
+            await self._send(transport, "bump", more, args)
+        except StoreUnavailable:
+            return committed and await self._drop(transport, tables)
+        return True
+
+    async def _drop(self, transport: Transport, tables: Iterable[str]) -> bool:
+        """Delete gens, which goes through even if the server is out of memory (C6)."""
+        try:
+            await transport.delete([self.keys.gen(table) for table in tables])
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def _send(
+        self,
+        transport: Transport,
+        name: str,
+        tables: Mapping[str, Collection[bytes]],
+        args: list[bytes],
+    ) -> dict[str, Seen]:
+        """Run a script over the keys of each table, in one round trip; tell what it saw of each."""
+        calls, owners = [], []
+        for table, keys in tables.items():
+            ordered = list(keys)
+            for start in range(0, len(ordered), CHUNK):
+                head = [self.keys.gen(table), self.keys.schemes(table)]
+                calls.append(Script(name, [*head, *ordered[start : start + CHUNK]], list(args)))
+                owners.append(table)
+        seen: dict[str, Seen] = {}
+        for table, answer in zip(
+            owners, await transport.scripts(calls) if calls else (), strict=True
+        ):
+            gen, schemes = answer.value
+            # Of several calls the first one counts: it holds the any-row key, which must be marked
+            # before the schemes are read (B4), in whichever order the calls ran.
+            if table not in seen:
+                seen[table] = Seen(gen, stamps.parse_schemes(schemes), answer.server)
+                self._remember(table, seen[table])
+        return seen
+
+    def _owe(self, ticket: Ticket, tables: Iterable[str], seconds: float) -> None:
+        names = sorted(tables)
+        if names:
+            log.warning(
+                "The cache could not be told of changes of %s; their results are dropped later",
+                ", ".join(names),
+            )
+            self.overdue.add(names, ticket.token, self.monotonic() + seconds)

@@ -1,0 +1,298 @@
+"""Wiring: the settings in force -> one protocol, its transports and its codec.
+
+``current()`` is the engine of this process. It is built at first use, dropped when a setting
+changes, and never opens a socket before it is asked to read or write.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from . import conf
+from .core.codec import Codec, PlainPickle, Signer
+from .core.entry import Change
+from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
+from .exceptions import InvalidationRefused
+from .stores.client import make_client
+from .stores.memory import MemoryStore, MemoryTransport
+from .stores.transport import AsyncTransport, SyncTransport
+
+logger = logging.getLogger("cacheops_lite")
+
+#: How long a caller waits for another one that computes the same value, in seconds.
+LOCK_WAIT = 5.0
+#: When the lock of a holder that died runs out, in seconds.
+LOCK_TTL = 10.0
+
+#: The pseudo-table that every cached function and view depends on.
+FUNCTIONS = "functions"
+
+_memory_stores: dict[str, MemoryStore] = {}
+
+
+class PrefixQuery(NamedTuple):
+    """What a ``CACHEOPS_PREFIX`` function is told: database aliases, tables, cached function."""
+
+    dbs: tuple[str, ...]
+    tables: tuple[str, ...]
+    func: Callable[..., Any] | None = None
+
+
+class Engine:
+    """One protocol over the configured store; sync methods, and ``a…`` twins for async callers."""
+
+    def __init__(self, settings: conf.Settings) -> None:
+        self.settings = settings
+        static = settings.prefix if isinstance(settings.prefix, str) else ""
+        self.protocol = CacheProtocol(static, replica_lag_ms=round(settings.replica_lag * 1000))
+
+    # -- parts, each built when first needed ---------------------------------------------------
+
+    @cached_property
+    def transport(self) -> Any:
+        """The sync transport. Raises ``ImproperlyConfigured`` with what to do."""
+        memory = self._memory_store
+        return SyncTransport(self.client) if memory is None else MemoryTransport(memory)
+
+    @cached_property
+    def async_transport(self) -> Any:
+        """The asyncio transport."""
+        memory = self._memory_store
+        if memory is not None:
+            return MemoryTransport(memory)
+        return AsyncTransport(self._make_client(asynchronous=True))
+
+    @cached_property
+    def client(self) -> Any:
+        """The redis-py client."""
+        return self._make_client()
+
+    @property
+    def _memory_store(self) -> MemoryStore | None:
+        config = self.settings.redis
+        if isinstance(config, str) and config.startswith("memory://"):
+            return _memory_stores.setdefault(config, MemoryStore())
+        return None
+
+    def _make_client(self, asynchronous: bool = False) -> Any:
+        settings = self.settings
+        try:
+            return make_client(
+                settings.redis, settings.sentinel, settings.client_class, asynchronous=asynchronous
+            )
+        except (ValueError, TypeError, ImportError, AttributeError) as error:
+            raise ImproperlyConfigured(f"Cannot connect to Redis as configured: {error}") from error
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The payload codec; signs with ``SECRET_KEY``, verifies its fallbacks too."""
+        serializer: Any = self.settings.serializer or PlainPickle
+        if isinstance(serializer, str):
+            serializer = import_string(serializer)
+        return Codec(Signer(self.settings.secret_keys), serializer)
+
+    def close(self) -> None:
+        """Close the pooled sockets of this engine."""
+        client = self.__dict__.get("client")
+        if client is not None:
+            client.close()
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def table(
+        self, table: str, using: str = "default", func: Callable[..., Any] | None = None
+    ) -> str:
+        """The name of a table's keys: qualified by what a ``CACHEOPS_PREFIX`` function says."""
+        prefix = self.settings.prefix
+        if isinstance(prefix, str):
+            return table
+        return f"{prefix(PrefixQuery((using,), (table,), func))}{table}"
+
+    def entry_key(self, table: str, digest: bytes) -> bytes:
+        """The key of an entry; ``table`` as ``Engine.table`` spells it."""
+        return self.protocol.keys.entry(table, digest.hex())
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(
+        self,
+        plan: ReadPlan,
+        load: Callable[[], Any],
+        *,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Any],
+        timeout: float,
+        dynamic: Callable[[Any], Iterable[tuple[str, Any]]] | None = None,
+        lock: bool = False,
+    ) -> Outcome:
+        """Read through the cache; ``timeout`` in seconds. ``load()`` runs once at most."""
+
+        async def loader() -> Any:
+            return load()
+
+        return run(
+            self.protocol.read(
+                self.transport,
+                plan,
+                loader,
+                encode=encode,
+                decode=decode,
+                dynamic=dynamic,
+                ttl_ms=max(1, round(timeout * 1000)),
+                lock_ms=round(LOCK_TTL * 1000) if lock else 0,
+                lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
+            )
+        )
+
+    async def aread(
+        self,
+        plan: ReadPlan,
+        load: Callable[[], Awaitable[Any]],
+        *,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Any],
+        timeout: float,
+        dynamic: Callable[[Any], Iterable[tuple[str, Any]]] | None = None,
+        lock: bool = False,
+    ) -> Outcome:
+        """``read`` for async callers; ``load`` is a coroutine function."""
+        return await self.protocol.read(
+            self.async_transport,
+            plan,
+            load,
+            encode=encode,
+            decode=decode,
+            dynamic=dynamic,
+            ttl_ms=max(1, round(timeout * 1000)),
+            lock_ms=round(LOCK_TTL * 1000) if lock else 0,
+            lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
+        )
+
+    def peek(self, plan: ReadPlan, decode: Callable[[bytes], Any]) -> Outcome:
+        """Whether the entry is valid now, and if not why; loads and stores nothing."""
+        return run(self.protocol.peek(self.transport, plan, decode=decode))
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def known_schemes(self, table: str) -> tuple[str, ...] | None:
+        """The schemes in use on a table as far as known; ``None`` if the store did not answer."""
+        return run(self.protocol.known_schemes(self.transport, [table])).get(table)
+
+    def mark(self, changes: Sequence[Change]) -> Ticket:
+        """Announce changes before their commit.
+
+        A failure degrades: the tables are not trusted until they were dropped. With
+        ``CACHEOPS_DEGRADE_ON_FAILURE = False`` it raises ``InvalidationRefused``.
+        """
+        ticket = run(self.protocol.mark(self.transport, changes))
+        return self._accepted(ticket)
+
+    def refresh(self, ticket: Ticket) -> None:
+        """Announce again what was announced long ago; called right before the commit."""
+        run(self.protocol.refresh(self.transport, ticket))
+        self._accepted(ticket)
+
+    def _accepted(self, ticket: Ticket) -> Ticket:
+        if ticket.failed and not self.settings.degrade_on_failure:
+            run(self.protocol.bump(self.transport, ticket, committed=False))
+            raise InvalidationRefused(
+                "The commit was refused: Redis cannot be told about changes of "
+                f"{', '.join(sorted(ticket.failed))}. Set CACHEOPS_DEGRADE_ON_FAILURE = True to "
+                "let writes go on without it."
+            )
+        return ticket
+
+    def bump(self, ticket: Ticket, *, committed: bool | None) -> None:
+        """Invalidate after a commit. Never raises: what fails is remembered.
+
+        ``committed=None`` says that the outcome is unknown: the marks stay until they run out.
+        """
+        try:
+            run(self.protocol.bump(self.transport, ticket, committed=committed))
+        except Exception:
+            # The commit has happened; Django would take an error here for a failed commit.
+            logger.exception("cacheops_lite: invalidation failed")
+            self.distrust(ticket.changes)
+
+    def invalidate(self, changes: Sequence[Change]) -> None:
+        """Invalidate now, outside a transaction. A failure is remembered, and logged."""
+        run(self.protocol.invalidate(self.transport, changes))
+
+    async def ainvalidate(self, changes: Sequence[Change]) -> None:
+        """``invalidate`` for async callers."""
+        await self.protocol.invalidate(self.async_transport, changes)
+
+    def invalidate_tables(self, tables: Iterable[str]) -> None:
+        """Drop every result that depends on one of the tables (names as ``Engine.table``)."""
+        run(self.protocol.drop_tables(self.transport, tables))
+
+    def distrust(self, tables: Iterable[str]) -> None:
+        """Leave the tables alone until their gens were dropped, which the next read tries."""
+        self.protocol.overdue.add(tables, b"distrusted", self.protocol.monotonic())
+
+    def ping(self) -> None:
+        """Raise ``StoreUnavailable`` if the store does not answer."""
+        run(self.transport.mget([self.protocol.keys.gen("ping")]))
+
+
+_engine: Engine | None = None
+_distrusted: set[str] = set()
+_lock = threading.Lock()
+
+
+def current() -> Engine:
+    """The engine of this process, for the settings in force."""
+    engine = _engine
+    return engine if engine is not None else _build()
+
+
+def _build() -> Engine:
+    global _engine
+    settings = conf.current()
+    with _lock:
+        if _engine is None:
+            _engine = Engine(settings)
+            _engine.distrust(_distrusted)
+            _distrusted.clear()
+        return _engine
+
+
+def reset() -> None:
+    """Drop the engine: its sockets, its memo, what it remembers of schemes.
+
+    Tables whose invalidation failed stay remembered: they are stale whatever the settings are.
+    """
+    global _engine
+    with _lock:
+        engine, _engine = _engine, None
+    if engine is not None:
+        _distrusted.update(engine.protocol.overdue.due(float("inf")))
+        engine.close()
+
+
+def distrust(tables: Iterable[str]) -> None:
+    """Remember tables that were written while caching was off; dropped before they are read."""
+    _distrusted.update(tables)
+
+
+def _after_fork() -> None:
+    # Sockets belong to the parent; closing them here would end its streams. What is remembered
+    # (schemes, tables that must not be trusted) is as true in the child as in the parent.
+    global _lock
+    _lock = threading.Lock()
+    if _engine is not None:
+        for part in ("client", "transport", "async_transport"):
+            _engine.__dict__.pop(part, None)
+
+
+conf.on_reset(reset)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

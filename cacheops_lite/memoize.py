@@ -1,0 +1,273 @@
+"""The decorator machine: a function and a place for its results -> a function that remembers.
+
+Where the results are kept, and what makes them invalid, is the business of a ``Backend``; this
+file only names calls, asks, and hands the function what other code expects to find on it.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from asgiref.sync import iscoroutinefunction
+from django.utils.functional import cached_property as django_cached_property
+
+from . import conf
+from .calls import Namer, Unstable
+
+
+class CacheMiss(Exception):
+    """Nothing is stored under this key."""
+
+
+class Unstored(Exception):
+    """Raised by a ``Pack``: this value is for the caller only."""
+
+
+class Call(NamedTuple):
+    """One call of a function. ``variant`` tells apart several results of the one call."""
+
+    func: Callable[..., Any]
+    digest: str
+    variant: str = ""
+
+
+class Answer(NamedTuple):
+    """A value, and whether it was stored before (in the form that ``Pack`` gave it)."""
+
+    value: Any
+    hit: bool
+
+
+Load = Callable[[], Any]
+ALoad = Callable[[], Awaitable[Any]]
+#: A fresh value -> what to store of it. Raises ``Unstored``.
+Pack = Callable[[Any], Any]
+
+
+def as_it_is(value: Any) -> Any:
+    """Store a value unchanged."""
+    return value
+
+
+class Backend(Protocol):
+    """A place for results. ``get`` and ``aget`` raise ``CacheMiss``."""
+
+    def read(
+        self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
+    ) -> Answer: ...
+    async def aread(
+        self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
+    ) -> Answer: ...
+    def get(self, call: Call) -> Any: ...
+    async def aget(self, call: Call) -> Any: ...
+    def set(self, call: Call, value: Any) -> None: ...
+    async def aset(self, call: Call, value: Any) -> None: ...
+    def delete(self, call: Call) -> None: ...
+    async def adelete(self, call: Call) -> None: ...
+    def key(self, call: Call) -> str: ...
+    def clear(self, func: Callable[..., Any]) -> None: ...
+    async def aclear(self, func: Callable[..., Any]) -> None: ...
+
+
+class CacheKey(str):
+    """The key of one call's result; reads, replaces and deletes it."""
+
+    __slots__ = ("backend", "call")
+    backend: Backend
+    call: Call
+
+    @classmethod
+    def of(cls, backend: Backend, call: Call) -> CacheKey:
+        """The key of a call."""
+        self = cls(backend.key(call))
+        self.backend, self.call = backend, call
+        return self
+
+    def get(self) -> Any:
+        """The stored value. Raises ``CacheMiss``."""
+        return self.backend.get(self.call)
+
+    async def aget(self) -> Any:
+        """``get`` for async callers."""
+        return await self.backend.aget(self.call)
+
+    def set(self, value: Any) -> None:
+        """Store ``value`` as the result of the call."""
+        self.backend.set(self.call, value)
+
+    async def aset(self, value: Any) -> None:
+        """``set`` for async callers."""
+        await self.backend.aset(self.call, value)
+
+    def delete(self) -> None:
+        """Drop the result of the call."""
+        self.backend.delete(self.call)
+
+    async def adelete(self) -> None:
+        """``delete`` for async callers."""
+        await self.backend.adelete(self.call)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the caller of a decorator chooses besides where results are kept."""
+
+    #: Part of the key: a value, or a function of the call's arguments.
+    extra: Any = None
+    #: ``args_rewrite(*args)`` -> what stands for the positional arguments in the key.
+    args_rewrite: Callable[..., Any] | None = None
+    #: Called with the arguments of the call after a hit, or after a miss.
+    hit_callable: Callable[..., Any] | None = None
+    miss_callable: Callable[..., Any] | None = None
+    #: False: remember only that the function was called; a hit returns True.
+    store_result: bool = True
+    #: Exceptions that are results: stored, and raised again on a hit.
+    cache_exceptions: type[Exception] | tuple[type[Exception], ...] = ()
+
+
+class Raised(NamedTuple):
+    """The stored form of an exception that counts as a result."""
+
+    error: Exception
+
+
+class Memo:
+    """One decorated function: names its calls, and knows what of a result is stored."""
+
+    def __init__(self, func: Callable[..., Any], options: Options) -> None:
+        self.func = func
+        self.options = options
+        self._namer = Namer(func)
+        self._complained: set[str] = set()
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Name a call. Raises ``Unstable``."""
+        options = self.options
+        extra = options.extra
+        if callable(extra):
+            extra = extra(*args, **kwargs)
+        if options.args_rewrite is not None:
+            args = (options.args_rewrite(*args),)
+            return Call(self.func, self._namer.name_rewritten(args, kwargs, extra))
+        return Call(self.func, self._namer.name_call(args, kwargs, extra))
+
+    def call_if_possible(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """Name a call; ``None`` if it cannot be cached, with a warning once for each reason."""
+        if not conf.current().enabled:
+            return None
+        try:
+            return self.call(args, kwargs)
+        except Unstable as why:
+            text = f"{self._namer.name} is not cached: {why}"
+            if text not in self._complained and len(self._complained) < 100:
+                self._complained.add(text)
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
+            return None
+
+    def pack(self, value: Any) -> Any:
+        """What to store of a result."""
+        return value if self.options.store_result or isinstance(value, Raised) else True
+
+    def finish(self, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What to return, or raise, for an answer."""
+        options = self.options
+        tell = options.hit_callable if answer.hit else options.miss_callable
+        if tell is not None:
+            tell(*args, **kwargs)
+        if isinstance(answer.value, Raised):
+            raise answer.value.error
+        return answer.value
+
+    def loader(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Load:
+        """The function call behind a miss."""
+        expected = self.options.cache_exceptions
+        if not expected:
+            return functools.partial(self.func, *args, **kwargs)
+
+        def load() -> Any:
+            try:
+                return self.func(*args, **kwargs)
+            except expected as error:
+                return Raised(error)
+
+        return load
+
+    def aloader(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ALoad:
+        """``loader`` of an async function."""
+        expected = self.options.cache_exceptions
+        if not expected:
+            return functools.partial(self.func, *args, **kwargs)
+
+        async def load() -> Any:
+            try:
+                return await self.func(*args, **kwargs)
+            except expected as error:
+                return Raised(error)
+
+        return load
+
+
+def memoize(func: Any, backend: Backend, options: Options) -> Any:
+    """Decorate a function, an async function, a method, a property or a cached property."""
+    if isinstance(func, property):
+        getter = memoize(func.fget, backend, options)
+        return property(getter, func.fset, func.fdel, func.__doc__)
+    if isinstance(func, classmethod | staticmethod):
+        return type(func)(memoize(func.__func__, backend, options))
+    if isinstance(func, functools.cached_property | django_cached_property):
+        return type(func)(memoize(func.func, backend, options))
+
+    memo = Memo(func, options)
+
+    def take_refresh(kwargs: dict[str, Any]) -> bool:
+        return bool(kwargs.pop("_refresh", False)) if kwargs else False
+
+    if iscoroutinefunction(func):
+
+        @functools.wraps(func)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            refresh = take_refresh(kwargs)
+            call = memo.call_if_possible(args, kwargs)
+            if call is None:
+                return await func(*args, **kwargs)
+            answer = await backend.aread(
+                call, memo.aloader(args, kwargs), memo.pack, refresh=refresh
+            )
+            return memo.finish(answer, args, kwargs)
+
+    else:
+
+        @functools.wraps(func)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            refresh = take_refresh(kwargs)
+            call = memo.call_if_possible(args, kwargs)
+            if call is None:
+                return func(*args, **kwargs)
+            answer = backend.read(call, memo.loader(args, kwargs), memo.pack, refresh=refresh)
+            return memo.finish(answer, args, kwargs)
+
+    equip(wrapper, memo, backend)
+    return wrapper
+
+
+def equip(wrapper: Any, memo: Memo, backend: Backend) -> None:
+    """Hang on a decorated function what invalidates and names its results."""
+
+    def key(*args: Any, **kwargs: Any) -> CacheKey:
+        return CacheKey.of(backend, memo.call(args, kwargs))
+
+    def invalidate(*args: Any, **kwargs: Any) -> None:
+        backend.delete(memo.call(args, kwargs))
+
+    async def ainvalidate(*args: Any, **kwargs: Any) -> None:
+        await backend.adelete(memo.call(args, kwargs))
+
+    wrapper.key = wrapper.get_cache_key = key
+    wrapper.invalidate = invalidate
+    wrapper.ainvalidate = ainvalidate
+    wrapper.invalidate_all = functools.partial(backend.clear, memo.func)
+    wrapper.ainvalidate_all = functools.partial(backend.aclear, memo.func)

@@ -1,0 +1,134 @@
+"""Changes that people announce: invalidation by call, and signals that other libraries send.
+
+What Django itself saves and deletes is explained by its statements, so a signal counts only when
+no statement of ours belongs to it: it was sent by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from django.db import connections, router
+from django.db.models import Model
+
+from .. import conf, engine, signals
+from ..core.entry import UNKNOWN, Change
+from . import registry, writes
+from .transactions import collect, commit_now, open_transaction, pending
+
+#: Instances that Django is saving, and how many collectors are deleting, in this context.
+_saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
+_deleting: ContextVar[int] = ContextVar("cacheops_lite_deleting", default=0)
+
+
+def saving(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``Model.save_base``: its signals are explained by its statements."""
+    token = _saving.set((*_saving.get(), self))
+    try:
+        return original(self, *args, **kwargs)
+    finally:
+        _saving.reset(token)
+
+
+def deleting(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``Collector.delete``: its signals are explained by its statements."""
+    token = _deleting.set(_deleting.get() + 1)
+    try:
+        return original(self, *args, **kwargs)
+    finally:
+        _deleting.reset(token)
+
+
+def current_instance(model: Any) -> Any | None:
+    """The instance that Django is saving now, if it is one of ``model``'s rows."""
+    stack = _saving.get()
+    return stack[-1] if stack and isinstance(stack[-1], model) else None
+
+
+def saved(sender: Any, instance: Any = None, using: str | None = None, **kwargs: Any) -> None:
+    """``post_save`` was sent."""
+    if instance is not None and not any(one is instance for one in _saving.get()):
+        announce(instance, using)
+
+
+def deleted(sender: Any, instance: Any = None, using: str | None = None, **kwargs: Any) -> None:
+    """``post_delete`` was sent."""
+    if instance is not None and not _deleting.get():
+        announce(instance, using)
+
+
+def m2m_changed(
+    sender: Any,
+    action: str = "",
+    using: str | None = None,
+    pk_set: Any = None,
+    instance: Any = None,
+    **kwargs: Any,
+) -> None:
+    """``m2m_changed`` was sent (``sender`` is the through model)."""
+    if not action.startswith("post_") or not conf.current().profiles:
+        return
+    if pk_set is not None and not pk_set:
+        return
+    alias = using or router.db_for_write(sender, instance=instance)
+    connection = connections[alias]
+    table = sender._meta.db_table
+    if table in registry.current().tracked and table not in pending(connection).dirty:
+        take(alias, [Change(table, UNKNOWN, UNKNOWN)], sender, None)
+
+
+# -- by call -----------------------------------------------------------------------------------
+
+
+def announce(instance: Model, using: str | None = None) -> None:
+    """Invalidate every result that a row with this instance's values may belong to.
+
+    What is not on the instance is unknown, and drops what was cached by it. In a transaction this
+    takes effect at the commit, else at once.
+    """
+    if not conf.current().profiles:
+        return
+    alias = using or instance._state.db or router.db_for_write(type(instance), instance=instance)
+    known = registry.current()
+    tables: dict[str, Change] = {}
+    for model in (type(instance), *type(instance)._meta.get_parent_list()):
+        concrete = model._meta.concrete_model
+        table = concrete._meta.db_table if concrete is not None else ""
+        if table in known.tracked and table not in tables:
+            row = writes.row_of(concrete, instance)
+            tables[table] = Change(table, row, row)
+    if tables:
+        take(alias, tables.values(), type(instance), writes.note_of(instance))
+
+
+def drop_model(model: type[Model], using: str | None = None) -> None:
+    """Invalidate everything that depends on the table of a model, and on its parents' tables."""
+    known = registry.current()
+    alias = using or router.db_for_write(model)
+    tables = {model._meta.db_table, *(p._meta.db_table for p in model._meta.get_parent_list())}
+    changes = [
+        Change(table, UNKNOWN, UNKNOWN) for table in sorted(tables) if table in known.tracked
+    ]
+    if changes:
+        take(alias, changes, model, None)
+
+
+def drop_all() -> None:
+    """Invalidate everything: every tracked table, under every alias, and all functions."""
+    cache = engine.current()
+    tables = registry.current().tracked
+    names = {cache.table(table, alias) for alias in connections for table in tables}
+    cache.invalidate_tables(sorted(names | {engine.FUNCTIONS}))
+    signals.cache_invalidated.send_robust(sender=None, obj_dict=None)
+
+
+def take(
+    alias: str, changes: Iterable[Change], model: Any = None, note: dict[str, Any] | None = None
+) -> None:
+    """Let changes join the current transaction, or invalidate at once if there is none."""
+    connection = connections[alias]
+    collect(connection, changes, model=model, values=note)
+    if not open_transaction(connection):
+        commit_now(connection)

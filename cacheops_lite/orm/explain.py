@@ -1,0 +1,134 @@
+"""Why a queryset is cached or not, on what its results depend, and what it costs to drop them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .. import conf, engine
+from ..core.entry import Conj
+from . import reads
+from . import queryset as methods
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer of ``queryset.cache_explain()``."""
+
+    model: str
+    op: str
+    #: Whether a read now would go through the cache.
+    cacheable: bool
+    #: Why not; empty if it would.
+    reason: str
+    key: bytes = b""
+    #: Table -> conjunctions ((column, text), …); ``()`` is any row of the table.
+    dependencies: dict[str, tuple[Conj, ...]] = field(default_factory=dict)
+    #: Tables whose rows become dependencies one by one when the result is known: (table, column).
+    dynamic: tuple[tuple[str, str], ...] = ()
+    #: Where conditions could not be used in full: (table, why).
+    widened: tuple[tuple[str, str], ...] = ()
+    #: Whether a valid result is stored now, and if not, why a read would miss.
+    cached: bool = False
+    miss: str = ""
+    #: Seconds that a stored result lives.
+    timeout: float | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.model}.{self.op}: " + ("cacheable" if self.cacheable else self.reason)]
+        if self.key:
+            lines.append(f"  key      {self.key.decode(errors='replace')}")
+            state = "yes" if self.cached else f"no ({self.miss or 'not cacheable now'})"
+            lines.append(f"  cached   {state}, timeout {self.timeout} s")
+        for table, conjs in self.dependencies.items():
+            for conj in conjs:
+                terms = " & ".join(f"{column}={text}" for column, text in conj) or "any row"
+                lines.append(f"  depends  {table}: {terms}")
+        lines += [f"  depends  {t}: each row shown, by {c}" for t, c in self.dynamic]
+        lines += [f"  widened  {table}: {why}" for table, why in self.widened]
+        return "\n".join(lines)
+
+
+def explain(queryset: Any, op: str) -> Explanation:
+    """Explain one op of a queryset without running it.
+
+    ``op`` is "fetch", "get", "count" or "exists" (for "aggregate" ask about "count").
+    """
+    conf.read_ops(op)
+    label = queryset.model._meta.label
+    settings = conf.current()
+    profile = methods.profile_for(queryset, op)
+    reason = ""
+    if profile is None:
+        reason = _why_not(queryset, op, settings)
+        found = settings.profile(queryset.model._meta.label_lower)
+        if found is None:
+            return Explanation(label, op, False, reason)
+        profile = replace(found, timeout=found.timeout or 1)
+    query = queryset._chain().query
+    if op in ("count", "exists"):
+        query = _single_query(query, op, queryset.db)
+        kind, packing = reads.SINGLE, ""
+    else:
+        kind, packing = "rows", reads.packing(queryset)
+    tried = reads.attempt(query, queryset.db, profile, kind, packing)
+    reason = reason or tried.reason
+    if tried.plan is None:
+        return Explanation(label, op, False, reason)
+    plan = tried.plan
+    cache = engine.current()
+    wanted = reads.read_plan(cache, plan, queryset.db, queryset.model._meta.db_table)
+    cached, miss = False, ""
+    if settings.active and not plan.reason:
+        outcome = cache.peek(wanted, lambda data: cache.codec.bytes_to_rows(data, wanted.entry))
+        cached, miss = outcome.hit, outcome.reason
+    return Explanation(
+        label, op, not reason, reason,
+        key=wanted.entry,
+        dependencies=plan.tables,
+        dynamic=tuple((item.table, item.column) for item in plan.dynamic),
+        widened=plan.widened,
+        cached=cached, miss=miss, timeout=profile.timeout,
+    )  # fmt: skip
+
+
+def _single_query(query: Any, op: str, using: str) -> Any:
+    from django.db.models import Count
+
+    if op == "exists":
+        return query.exists()
+    captured: list[Any] = []
+
+    class Caught(Exception):
+        pass
+
+    def catch(compiler: Any, execute: Any) -> Any:
+        captured.append(compiler.query)
+        raise Caught
+
+    token = methods._single.set(catch)  # type: ignore[arg-type]
+    try:
+        query.clone().get_aggregation(using, {"__count": Count("*")})
+    except Caught:
+        pass
+    finally:
+        methods._single.reset(token)
+    return captured[0] if captured else query
+
+
+def _why_not(queryset: Any, op: str, settings: conf.Settings) -> str:
+    profile = settings.profile(queryset.model._meta.label_lower)
+    if not settings.enabled:
+        return "CACHEOPS_ENABLED is False"
+    if profile is None:
+        return "the profile forbids it (None), or CACHEOPS is empty"
+    if not profile.configured:
+        return "no CACHEOPS pattern names this model"
+    if queryset._for_write:
+        return "the queryset is read in order to write"
+    if queryset.query.select_for_update:
+        return "select_for_update()"
+    chosen = methods.choice(queryset)
+    if chosen.ops is not None:
+        return f"op {op!r} was not chosen by .cache(ops=…), or .nocache() was called"
+    return f"op {op!r} is not in the profile's ops; call .cache()"

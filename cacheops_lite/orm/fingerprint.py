@@ -1,0 +1,108 @@
+"""Queryset -> entry key: equal exactly when the SQL, its parameters and the packing are equal."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import uuid
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import django
+
+#: 128 bits: a collision would be a wrong answer.
+DIGEST_SIZE = 16
+
+_PLAIN = frozenset({int, bool, float, type(None), decimal.Decimal, uuid.UUID})
+_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
+
+#: Rows are converted by Django's fields: another feature release may convert otherwise.
+_VERSION = f"{django.VERSION[0]}.{django.VERSION[1]}"
+
+_field_tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+class Unspellable(Exception):
+    """A parameter has no stable text, so its query has no key."""
+
+
+def spell_param(value: Any) -> str:
+    """One parameter as text: its type and its value, never one without the other."""
+    kind = type(value)
+    if kind is str:
+        return f"s{len(value)}:{value}"
+    if kind in _PLAIN:
+        return f"{kind.__name__}:{value!r}"
+    if kind is bytes:
+        return f"b{len(value)}:{value.hex()}"
+    if isinstance(value, enum.Enum):
+        return f"{kind.__qualname__}={spell_param(value.value)}"
+    if isinstance(value, _TEMPORAL):
+        return f"{kind.__qualname__}:{value!r}"
+    if isinstance(value, (list, tuple)):
+        return f"{kind.__name__}[{','.join(map(spell_param, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{spell_param(k)}={spell_param(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (str, int, float, bytes)):
+        base = next(t for t in (str, bool, int, float, bytes) if isinstance(value, t))
+        return f"{kind.__module__}.{kind.__qualname__}={spell_param(base(value))}"
+    if isinstance(value, (bytearray, memoryview)):
+        return f"{kind.__name__}:{bytes(value).hex()}"
+    if hasattr(value, "obj") and kind.__module__.startswith(("psycopg", "django")):
+        return f"{kind.__qualname__}({spell_param(value.obj)})"  # Json, Jsonb
+    if hasattr(value, "adapted") and kind.__module__.startswith("psycopg2"):
+        return f"{kind.__qualname__}({spell_param(value.adapted)})"
+    if kind.__module__.startswith(("psycopg.types.range", "psycopg._", "psycopg2._range")):
+        return f"{kind.__qualname__}:{value!r}"
+    raise Unspellable(f"a parameter of type {kind.__module__}.{kind.__qualname__}")
+
+
+def spell_field(field: Any) -> str:
+    """What decides how a column's values are converted: the output field."""
+    if field is None:
+        return "-"
+    try:
+        return _field_tokens[field]
+    except (KeyError, TypeError):
+        pass
+    model = getattr(field, "model", None)
+    kind = f"{type(field).__module__}.{type(field).__qualname__}"
+    if model is not None and getattr(field, "name", None):
+        token = f"{kind}@{model._meta.label}.{field.name}"
+    else:
+        _, _, args, kwargs = field.deconstruct()
+        token = f"{kind}{args!r}{sorted(kwargs.items(), key=lambda item: item[0])!r}"
+    try:
+        _field_tokens[field] = token
+    except TypeError:
+        pass
+    return token
+
+
+def digest(
+    compiler: Any, sql: str, params: tuple[Any, ...], using: str, kind: str, packing: str
+) -> bytes:
+    """The digest of a compiled query.
+
+    ``kind`` is "rows" or "single"; ``packing`` says how rows become results; ``using`` is the
+    database alias, or "" where profiles say that all databases hold the same data.
+    Raises ``Unspellable``.
+    """
+    select = getattr(compiler, "select", None) or ()
+    columns = ";".join(spell_field(_output_field(column[0])) for column in select)
+    text = "\x00".join(
+        (
+            _VERSION, kind, using, packing, columns, sql,
+            "\x00".join(map(spell_param, params)),
+        )
+    )  # fmt: skip
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE).digest()
+
+
+def _output_field(expression: Any) -> Any:
+    try:
+        return expression.output_field
+    except Exception:  # an expression without a field is converted by the backend alone
+        return None

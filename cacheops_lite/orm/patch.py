@@ -1,0 +1,222 @@
+"""The only room that assigns onto Django: ``install()`` and ``uninstall()`` are mirror images.
+
+Every assignment is a row of ``_assignments()``: an object, an attribute, and what it becomes,
+given what was there. Nothing here decides anything; the functions called do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.models import Model, QuerySet, signals
+from django.db.models.deletion import Collector
+from django.db.models.manager import BaseManager
+from django.db.models.sql import compiler as compilers
+from django.db.models.sql.constants import ROW_COUNT
+
+from . import by_hand, queryset, rawwrites, transactions, writes
+
+_MISSING = object()
+
+#: (object, attribute, what stood in its ``__dict__``), in the order of installation.
+_installed: list[tuple[Any, str, Any]] = []
+
+Wrapper = Callable[..., Any]
+
+
+def install() -> None:
+    """Put caching onto Django's classes. Calling it twice changes nothing."""
+    if _installed:
+        return
+    for target, name, make in _assignments():
+        before = vars(target).get(name, _MISSING)
+        original = getattr(target, name, None)
+        _installed.append((target, name, before))
+        setattr(target, name, make(original))
+
+
+def uninstall() -> None:
+    """Leave Django as it was found."""
+    while _installed:
+        target, name, before = _installed.pop()
+        if before is _MISSING:
+            delattr(target, name)
+        else:
+            setattr(target, name, before)
+
+
+def _around(function: Wrapper) -> Callable[[Wrapper], Wrapper]:
+    """A method that calls ``function(original, self, …)``."""
+
+    def make(original: Wrapper) -> Wrapper:
+        @wraps(original)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return function(original, self, *args, **kwargs)
+
+        return method
+
+    return make
+
+
+def _new(function: Wrapper) -> Callable[[Any], Wrapper]:
+    """A method that was not there before."""
+    return lambda original: function
+
+
+def _through_queryset(name: str) -> Callable[[Any], Wrapper]:
+    """A manager method that calls the queryset's."""
+
+    def make(original: Any) -> Wrapper:
+        @wraps(getattr(queryset, name))
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self.get_queryset(), name)(*args, **kwargs)
+
+        return method
+
+    return make
+
+
+def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
+    for name in (
+        "cache", "nocache", "inplace", "cloning", "invalidated_update", "cache_explain",
+    ):  # fmt: skip
+        yield QuerySet, name, _new(getattr(queryset, name))
+        yield BaseManager, name, _through_queryset(name)
+    yield QuerySet, "_clone", _around(queryset.clone)
+    yield QuerySet, "_fetch_all", _around(queryset.fetch_all)
+    yield QuerySet, "get", _around(queryset.get)
+    yield QuerySet, "count", _around(queryset.count)
+    yield QuerySet, "exists", _around(queryset.exists)
+    yield QuerySet, "aggregate", _around(queryset.aggregate)
+    yield compilers.SQLCompiler, "execute_sql", _around(queryset.execute_sql)
+    yield compilers.SQLInsertCompiler, "execute_sql", _around(_insert)
+    yield compilers.SQLUpdateCompiler, "execute_sql", _around(_update)
+    if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # Django 6.0
+        yield compilers.SQLUpdateCompiler, "execute_returning_sql", _around(_update_returning)
+    yield compilers.SQLDeleteCompiler, "execute_sql", _around(_delete)
+    yield CursorWrapper, "execute", _around(_execute)
+    yield CursorWrapper, "executemany", _around(_execute)
+    yield CursorWrapper, "callproc", _around(_callproc)
+    yield CursorWrapper, "close", lambda original: _close_cursor
+    yield CursorWrapper, "__getattr__", _around(_cursor_attribute)
+    yield BaseDatabaseWrapper, "commit", _around(_commit)
+    yield BaseDatabaseWrapper, "rollback", _around(_rollback)
+    yield BaseDatabaseWrapper, "close", _around(_close)
+    yield BaseDatabaseWrapper, "connect", _around(_connect)
+    yield BaseDatabaseWrapper, "set_autocommit", _around(_set_autocommit)
+    yield BaseDatabaseWrapper, "savepoint", _around(_savepoint)
+    yield BaseDatabaseWrapper, "savepoint_rollback", _around(_savepoint_rollback)
+    yield Model, "save_base", _around(by_hand.saving)
+    yield Collector, "delete", _around(by_hand.deleting)
+    # On the signal objects, not as receivers: Django asks ``has_listeners()`` to choose its fast
+    # paths, and must not find us there.
+    yield signals.post_save, "send", partial(_hearing, by_hand.saved)
+    yield signals.post_delete, "send", partial(_hearing, by_hand.deleted)
+    yield signals.m2m_changed, "send", partial(_hearing, by_hand.m2m_changed)
+
+
+def _hearing(heard: Callable[..., None], original: Wrapper) -> Wrapper:
+    @wraps(original)
+    def send(sender: Any, **named: Any) -> Any:
+        responses = original(sender, **named)
+        heard(sender, **named)
+        return responses
+
+    return send
+
+
+# -- statements --------------------------------------------------------------------------------
+
+
+def _insert(original: Wrapper, self: Any, returning_fields: Any = None) -> Any:
+    return writes.insert(self, original, returning_fields)
+
+
+def _update(original: Wrapper, self: Any, result_type: Any) -> Any:
+    # The number of rows is asked for always: it proves which rows were touched.
+    instance = by_hand.current_instance(self.query.model)
+    return writes.update(self, lambda: original(self, ROW_COUNT), instance)
+
+
+def _update_returning(original: Wrapper, self: Any, returning_fields: Any) -> Any:
+    if not returning_fields or not self.connection.features.can_return_rows_from_update:
+        return original(self, returning_fields)  # goes through execute_sql
+    instance = by_hand.current_instance(self.query.model)
+    return writes.update(self, lambda: original(self, returning_fields), instance)
+
+
+def _delete(original: Wrapper, self: Any, result_type: Any = ROW_COUNT, **kwargs: Any) -> Any:
+    return writes.delete(self, original, result_type)
+
+
+# -- cursors -----------------------------------------------------------------------------------
+
+
+def _execute(original: Wrapper, self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+    return rawwrites.executed(self, sql, lambda: original(self, sql, *args, **kwargs))
+
+
+def _callproc(original: Wrapper, self: Any, procname: str, *args: Any, **kwargs: Any) -> Any:
+    return rawwrites.called(self.db, procname, lambda: original(self, procname, *args, **kwargs))
+
+
+def _close_cursor(self: Any) -> Any:
+    rawwrites.closed(self)
+    return self.cursor.close()
+
+
+def _cursor_attribute(original: Wrapper, self: Any, name: str) -> Any:
+    attribute = original(self, name)
+    if name.startswith("copy") and callable(attribute):
+        return rawwrites.copying(self, name, attribute)
+    return attribute
+
+
+# -- connections -------------------------------------------------------------------------------
+
+
+def _commit(original: Wrapper, self: Any) -> Any:
+    return transactions.settle(self, lambda: original(self))
+
+
+def _rollback(original: Wrapper, self: Any) -> Any:
+    try:
+        return original(self)
+    finally:
+        transactions.rolled_back(self)
+
+
+def _close(original: Wrapper, self: Any) -> Any:
+    try:
+        return original(self)
+    finally:
+        transactions.pending(self).forget()
+
+
+def _connect(original: Wrapper, self: Any) -> Any:
+    # A connection that was lost in a transaction took its changes with it.
+    transactions.pending(self).forget()
+    return original(self)
+
+
+def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, **kw: Any) -> Any:
+    if autocommit and transactions.pending(self).changes and not self.in_atomic_block:
+        # Drivers commit what is open when autocommit is switched on.
+        return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
+    return original(self, autocommit, *args, **kw)
+
+
+def _savepoint(original: Wrapper, self: Any) -> Any:
+    sid = original(self)
+    transactions.savepoint_began(self, sid)
+    return sid
+
+
+def _savepoint_rollback(original: Wrapper, self: Any, sid: Any) -> Any:
+    result = original(self, sid)
+    transactions.savepoint_rolled_back(self, sid)
+    return result

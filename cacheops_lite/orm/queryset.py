@@ -1,0 +1,207 @@
+"""What caching means for each method of a queryset and a manager.
+
+``patch.py`` puts these functions onto Django's classes. Each one that wraps a method of Django's
+takes the original as its first argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models.sql.constants import SINGLE
+
+from .. import conf
+from . import reads
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What ``.cache()``, ``.nocache()`` and ``.inplace()`` chose for one queryset."""
+
+    ops: frozenset[str] | None = None
+    timeout: float | None = None
+    lock: bool | None = None
+    inplace: bool = False
+    #: The op that the next fetch counts as: ``get()`` fetches, but is asked about as "get".
+    op: str = "fetch"
+
+
+_DEFAULT = Choice()
+
+#: What the next one-row query of this context is run by (count, exists, aggregate).
+_single: ContextVar[reads.Single | None] = ContextVar("cacheops_lite_single", default=None)
+
+
+def choice(queryset: Any) -> Choice:
+    """What was chosen for a queryset."""
+    chosen: Choice = queryset.__dict__.get("_cacheops", _DEFAULT)
+    return chosen
+
+
+def profile_for(queryset: Any, op: str) -> conf.Profile | None:
+    """The profile under which ``op`` of this queryset is cached; ``None`` if it is not."""
+    settings = conf.current()
+    if not settings.active:
+        return None
+    chosen = queryset.__dict__.get("_cacheops", _DEFAULT)
+    if chosen.ops is not None and op not in chosen.ops:
+        return None
+    model = queryset.model
+    if model is None or model.__module__ == "__fake__":  # a model of a migration
+        return None
+    profile = settings.profile(model._meta.label_lower)
+    if profile is None or queryset._for_write or queryset.query.select_for_update:
+        return None
+    if chosen.ops is None:
+        return profile if op in profile.ops else None
+    timeout = chosen.timeout if chosen.timeout is not None else profile.timeout
+    lock = chosen.lock if chosen.lock is not None else profile.lock
+    return replace(profile, ops=chosen.ops, timeout=timeout, lock=lock)
+
+
+# -- new methods -------------------------------------------------------------------------------
+
+
+def cache(
+    self: Any,
+    ops: str | Iterable[str] | None = None,
+    timeout: float | None = None,
+    lock: bool | None = None,
+) -> Any:
+    """Cache this queryset: ``ops`` (default: all), ``timeout`` in seconds, ``lock``.
+
+    Returns a new queryset (the same one after ``inplace()``). Raises ``ImproperlyConfigured``
+    if the model has no profile, or no timeout is known.
+    """
+    label = self.model._meta.label_lower
+    settings = conf.current()
+    profile = settings.profile(label)
+    if settings.enabled and (profile is None or not profile.configured):
+        raise ImproperlyConfigured(
+            f"Caching is not configured for {label}. Name it in CACHEOPS, for example "
+            f"{{'{label}': {{}}}} to cache by hand only, and set its timeout."
+        )
+    chosen = conf.ALL_OPS if ops is None else conf.read_ops(ops, ".cache(ops=…)")
+    if timeout is not None and timeout <= 0:
+        raise ImproperlyConfigured(f".cache(timeout={timeout!r}): must be positive seconds.")
+    if chosen and timeout is None and profile is not None and profile.timeout is None:
+        raise ImproperlyConfigured(
+            f'{label} has no "timeout" (seconds): pass .cache(timeout=…), or set it in its '
+            "CACHEOPS profile or in CACHEOPS_DEFAULTS."
+        )
+    return _with(self, ops=chosen, timeout=timeout, lock=lock)
+
+
+def nocache(self: Any) -> Any:
+    """Do not cache this queryset."""
+    return _with(self, ops=frozenset())
+
+
+def inplace(self: Any) -> Any:
+    """From here on filters change this queryset itself instead of copies: faster, and sharper."""
+    return _with(self, inplace=True)
+
+
+def cloning(self: Any, cloning: int = 1000) -> Any:
+    """Undo ``inplace()`` (a true value), or do it (``0``)."""
+    return _with(self, inplace=not cloning)
+
+
+def _with(queryset: Any, **changes: Any) -> Any:
+    current = choice(queryset)
+    target = queryset if current.inplace or changes.get("inplace") else queryset._chain()
+    target._cacheops = replace(current, **changes)
+    return target
+
+
+def invalidated_update(self: Any, **kwargs: Any) -> Any:
+    """``update()``; every update invalidates here. Kept for projects that call it."""
+    return self.update(**kwargs)
+
+
+def cache_explain(self: Any, op: str = "fetch") -> Any:
+    """Say whether this queryset is cached, under which key, on what it depends, and why not."""
+    from .explain import explain
+
+    return explain(self, op)
+
+
+# -- wrapped methods ---------------------------------------------------------------------------
+
+
+def clone(original: Callable[..., Any], self: Any) -> Any:
+    """``_clone``: a copy keeps what was chosen."""
+    chosen = self.__dict__.get("_cacheops")
+    if chosen is None:
+        return original(self)
+    if chosen.inplace:
+        return self
+    copy = original(self)
+    copy._cacheops = chosen
+    return copy
+
+
+def fetch_all(original: Callable[..., Any], self: Any) -> None:
+    """``_fetch_all``: rows from the cache, then Django's own prefetching."""
+    if self._result_cache is None:
+        op = choice(self).op
+        profile = profile_for(self, op)
+        if profile is not None:
+            self._result_cache = reads.fetch(self, op, profile)
+    original(self)
+
+
+def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``get``: the fetch inside it is asked about as op "get"."""
+    current = choice(self)
+    if current.inplace:
+        return original(self, *args, **kwargs)
+    if not conf.current().active:
+        return original(self, *args, **kwargs)
+    asked = self._chain()
+    asked._cacheops = replace(current, op="get")
+    return original(asked, *args, **kwargs)
+
+
+def count(original: Callable[..., Any], self: Any) -> Any:
+    """``count`` through the cache."""
+    return _singly(original, self, "count") if self._result_cache is None else original(self)
+
+
+def exists(original: Callable[..., Any], self: Any) -> Any:
+    """``exists`` through the cache."""
+    return _singly(original, self, "exists") if self._result_cache is None else original(self)
+
+
+def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``aggregate`` through the cache."""
+    return _singly(original, self, "aggregate", *args, **kwargs)
+
+
+def _singly(
+    original: Callable[..., Any], queryset: Any, op: str, *args: Any, **kwargs: Any
+) -> Any:
+    profile = profile_for(queryset, op)
+    if profile is None:
+        return original(queryset, *args, **kwargs)
+    token = _single.set(reads.Single(queryset.model, queryset.db, profile))
+    try:
+        return original(queryset, *args, **kwargs)
+    finally:
+        _single.reset(token)
+
+
+def execute_sql(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``SQLCompiler.execute_sql``: the one-row query of count, exists and aggregate."""
+    single = _single.get()
+    if single is None or (args[0] if args else kwargs.get("result_type")) != SINGLE:
+        return original(self, *args, **kwargs)
+    token = _single.set(None)
+    try:
+        return single(self, lambda: original(self, *args, **kwargs))
+    finally:
+        _single.reset(token)

@@ -1,0 +1,54 @@
+"""Cached rows -> what the queryset's own iterable class would have given (replay).
+
+Rows are the tuples that a compiler yields after the database converters. They are fed back
+through the iterable class by the compiler that made the SQL, so annotations, ``select_related``,
+deferred fields, named tuples and custom iterables behave as they do uncached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models.sql.constants import MULTI
+
+Rows = list[tuple[Any, ...]]
+
+
+def load_rows(compiler: Any) -> Rows:
+    """Run a compiled query and return its rows, converted."""
+    results = compiler.execute_sql(MULTI)
+    return [tuple(row) for row in compiler.results_iter(results)]
+
+
+def evaluate(queryset: Any, compiler: Any) -> list[Any]:
+    """What iterating the queryset gives, run by a compiler that has compiled it already."""
+    return list(queryset._iterable_class(_staged(queryset, compiler)))
+
+
+def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
+    """What iterating the queryset gives for these rows; the database is not asked."""
+
+    def execute_sql(*args: Any, **kwargs: Any) -> Rows:
+        return rows
+
+    def results_iter(*args: Any, **kwargs: Any) -> Any:
+        return iter(rows)
+
+    compiler.execute_sql = execute_sql
+    compiler.results_iter = results_iter
+    return evaluate(queryset, compiler)
+
+
+def _staged(queryset: Any, compiler: Any) -> Any:
+    """A stand-in for the queryset whose query answers with this compiler.
+
+    The queryset itself stays as it is: other threads may be evaluating it.
+    """
+    query = queryset._query
+    shadow = object.__new__(type(query))
+    shadow.__dict__.update(query.__dict__)
+    shadow.get_compiler = lambda *args, **kwargs: compiler
+    stage = object.__new__(type(queryset))
+    stage.__dict__.update(queryset.__dict__)
+    stage._query = shadow
+    return stage

@@ -1,0 +1,140 @@
+"""Reading the rows that a write touches: their schemes' columns by primary key, under a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db.models.sql.constants import MULTI
+from django.db.models.sql.query import Query
+
+from .. import conf
+from ..core.entry import Row
+from . import values
+from .transactions import open_transaction, pending
+
+
+class Lookup:
+    """Looks rows of one table up; every answer is ``{pk: row}``, or ``None`` past the limit."""
+
+    def __init__(self, model: Any, connection: Any, fields: Mapping[str, Any]) -> None:
+        self.model = model
+        self.connection = connection
+        self.fields = dict(fields)
+        self.limit = conf.current().lookup_limit
+
+    def matching(self, query: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
+        """The rows that an UPDATE or DELETE ``query`` is about to touch, locked.
+
+        Where the conditions read other tables too, equal counts before and after prove nothing
+        (protocol.md A5), so then the statement is narrowed to the rows found.
+        """
+        if query.is_empty():
+            return {}
+        plain = query.chain(klass=Query)
+        plain.select_related = False
+        plain.clear_ordering(force=True)
+        plain.get_initial_alias()
+        if _single_table(plain):
+            return self._run(plain, lock=True, changes_keys=changes_keys)
+        inner = plain
+        inner.clear_select_clause()
+        inner.distinct = False
+        inner.add_fields([self.model._meta.pk.name])
+        outer = Query(self.model)
+        outer.add_filter("pk__in", inner)
+        found = self._run(outer, lock=True, changes_keys=changes_keys)
+        if found is not None and self.connection.vendor != "sqlite":
+            query.clear_where()
+            query.add_filter("pk__in", list(found))
+        return found
+
+    def by_pks(self, pks: Sequence[Any]) -> dict[Any, Row] | None:
+        """Rows by primary key, after the statement (which holds their locks by now)."""
+        if not pks:
+            return {}
+        query = Query(self.model)
+        query.add_filter("pk__in", list(pks))
+        return self._run(query, lock=False, changes_keys=False)
+
+    def _run(self, query: Any, *, lock: bool, changes_keys: bool) -> dict[Any, Row] | None:
+        pk_fields = self.model._meta.pk_fields
+        query.clear_select_clause()
+        query.distinct = False
+        extra = [field for field in self.fields.values() if field not in pk_fields]
+        selected = [*pk_fields, *extra]
+        query.add_fields([field.attname for field in selected])
+        query.set_limits(high=self.limit + 1)
+        if lock:
+            self._lock(query, changes_keys)
+        compiler = query.get_compiler(self.connection.alias)
+        found: dict[Any, Row] = {}
+        for count, row in enumerate(compiler.results_iter(compiler.execute_sql(MULTI)), 1):
+            if count > self.limit:
+                return None
+            key = row[0] if len(pk_fields) == 1 else tuple(row[: len(pk_fields)])
+            found[key] = {
+                field.column: text
+                for field, value in zip(selected, row, strict=True)
+                if field.column in self.fields and (text := values.text(field, value)) is not None
+            }
+        return found
+
+    def _lock(self, query: Any, changes_keys: bool) -> None:
+        features = self.connection.features
+        if self.connection.vendor == "sqlite":
+            self._take_write_lock()
+        elif features.has_select_for_update:
+            # In one order, so that two writers of the same rows cannot wait for each other.
+            query.add_ordering(*(field.attname for field in self.model._meta.pk_fields))
+            query.select_for_update = True
+            query.select_for_no_key_update = (
+                features.has_select_for_no_key_update and not changes_keys
+            )
+
+    def _take_write_lock(self) -> None:
+        """SQLite: become the writer before reading, else waiting turns into "database is locked".
+
+        A deferred transaction that has read cannot become a writer after another one committed.
+        """
+        state = pending(self.connection)
+        if state.write_locked or not open_transaction(self.connection):
+            return
+        meta = self.model._meta
+        quote = self.connection.ops.quote_name
+        column = quote(meta.pk_fields[0].column)
+        with self.connection.wrap_database_errors:
+            self.connection.connection.execute(
+                f"UPDATE {quote(meta.db_table)} SET {column} = {column} WHERE 0"
+            )
+        state.write_locked = True
+
+
+def _single_table(query: Any) -> bool:
+    """Whether the conditions look only at the table that is written."""
+    active = [alias for alias, count in query.alias_refcount.items() if count]
+    return (
+        len(active) <= 1
+        and not query.extra_tables
+        and not query.combinator
+        and query.group_by is None
+        and not query.is_sliced
+        and not any(_has_subquery(child) for child in query.where.children)
+        and not any(_has_subquery(a) for a in query.annotation_select.values())
+    )
+
+
+def _has_subquery(node: Any) -> bool:
+    if isinstance(node, Query) or getattr(node, "subquery", False):
+        return True
+    if hasattr(node, "query") and isinstance(node.query, Query):
+        return True
+    children = list(getattr(node, "children", ()))
+    if hasattr(node, "get_source_expressions"):
+        children += [child for child in node.get_source_expressions() if child is not None]
+    rhs = getattr(node, "rhs", None)
+    if rhs is not None and (hasattr(rhs, "get_source_expressions") or isinstance(rhs, Query)):
+        children.append(rhs)
+    elif isinstance(rhs, (list, tuple)):
+        children += [item for item in rhs if hasattr(item, "get_source_expressions")]
+    return any(_has_subquery(child) for child in children)

@@ -1,0 +1,338 @@
+"""The changes of a connection, from the statement that made them to the bump after their commit.
+
+Each connection carries one ``Pending``: the changes collected since the last commit, the tables
+that this transaction has written (its own reads of them bypass the cache), and where each
+savepoint began. ``commit()`` is the one place where marks and bumps happen (protocol.md, COMMIT).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import Any
+
+from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .. import conf, engine, signals
+from ..core.entry import UNKNOWN, Change
+from ..exceptions import InvalidationRefused
+from . import registry
+
+logger = logging.getLogger("cacheops_lite")
+
+#: Past this many changed rows of one table in one transaction, the whole table is dropped.
+ROWS_PER_TABLE = 1000
+
+_muted: ContextVar[int] = ContextVar("cacheops_lite_no_invalidation", default=0)
+
+
+class Pending:
+    """What one connection has changed and not yet committed."""
+
+    __slots__ = (
+        "changes", "counts", "cursors", "dirty", "everything", "explained", "notes", "raw",
+        "saved", "savepoints", "snapshot", "wal", "write_locked",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        #: How many changes there are per table, to fall back to the table past a limit.
+        self.counts: dict[str, int] = {}
+        #: Tables written in this transaction, qualified names not needed: plain table names.
+        self.dirty: set[str] = set()
+        #: Raw SQL that names no table we know: every table is dirty.
+        self.everything = False
+        #: Number of changes when each savepoint began.
+        self.savepoints: dict[str, int] = {}
+        #: What ``cache_invalidated`` is to say: (model, values by attribute name or None).
+        self.notes: list[tuple[Any, dict[str, Any] | None]] = []
+        #: Callbacks after the bump (``cache_on_save``).
+        self.saved: list[Callable[[], None]] = []
+        #: > 0 while a compiler runs a statement that it has explained.
+        self.explained = 0
+        #: A transaction was begun by raw SQL, behind Django's back.
+        self.raw = False
+        #: Reads may come from a snapshot older than the stamps (REPEATABLE READ and stronger).
+        self.snapshot = False
+        #: SQLite: the journal is a write-ahead log (None: not asked yet).
+        self.wal: bool | None = None
+        #: SQLite: this transaction holds the write lock already.
+        self.write_locked = False
+        #: SQLite in WAL mode: cursors that may hold an old snapshot open.
+        self.cursors: Any = None
+
+    def forget(self) -> None:
+        """The transaction is over."""
+        self.changes = []
+        self.counts = {}
+        self.dirty = set()
+        self.everything = False
+        self.savepoints = {}
+        self.notes = []
+        self.saved = []
+        self.raw = False
+        self.snapshot = False
+        self.wal = None
+        self.write_locked = False
+
+
+def pending(connection: BaseDatabaseWrapper) -> Pending:
+    """The pending changes of a connection, made at first use."""
+    try:
+        return connection._cacheops_pending  # type: ignore[attr-defined,no-any-return]
+    except AttributeError:
+        state = connection._cacheops_pending = Pending()  # type: ignore[attr-defined]
+        return state
+
+
+def open_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what is written now becomes visible only at a later commit."""
+    return (
+        connection.in_atomic_block
+        or (connection.connection is not None and not connection.autocommit)
+        or pending(connection).raw
+    )
+
+
+class muting:  # noqa: N801 - a namespace of two functions
+    """Suspend collecting (``no_invalidation``): ``leave(enter())``."""
+
+    @staticmethod
+    def enter() -> Token[int]:
+        """Changes made from here on invalidate nothing."""
+        return _muted.set(_muted.get() + 1)
+
+    @staticmethod
+    def leave(token: Token[int]) -> None:
+        """Collect again."""
+        _muted.reset(token)
+
+
+# -- collecting --------------------------------------------------------------------------------
+
+
+def collect(
+    connection: BaseDatabaseWrapper,
+    changes: Iterable[Change],
+    *,
+    model: Any = None,
+    values: dict[str, Any] | None = None,
+) -> None:
+    """Add changes, with the tables that change along (``depends_on``)."""
+    state = pending(connection)
+    known = registry.current()
+    tables = set()
+    for change in changes:
+        tables.add(change.table)
+        _add(state, change)
+    for table in tables:
+        for dependent in known.dependents(table):
+            if state.counts.get(dependent, 0) <= ROWS_PER_TABLE:
+                _add(state, Change(dependent, UNKNOWN, UNKNOWN))
+    if tables and model is not None and len(state.notes) < ROWS_PER_TABLE:
+        state.notes.append((model, values))
+
+
+def _add(state: Pending, change: Change) -> None:
+    table = change.table
+    state.dirty.add(table)
+    if _muted.get():
+        return
+    count = state.counts[table] = state.counts.get(table, 0) + 1
+    if count <= ROWS_PER_TABLE:
+        state.changes.append(change)
+    elif count == ROWS_PER_TABLE + 1:
+        # Earlier rows stay listed: a savepoint may be rolled back to a moment before this one.
+        state.changes.append(Change(table, UNKNOWN, UNKNOWN))
+
+
+def collect_everything(connection: BaseDatabaseWrapper) -> None:
+    """Raw SQL changed we do not know what: every tracked table is unknown."""
+    collect(
+        connection,
+        [Change(table, UNKNOWN, UNKNOWN) for table in sorted(registry.current().tracked)],
+    )
+    pending(connection).everything = True
+
+
+# -- the end of a transaction ------------------------------------------------------------------
+
+
+def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
+    """Run ``commit()`` between the marks and the bumps of what is pending.
+
+    Raises what ``commit`` raises, and ``InvalidationRefused`` (after a rollback) if Redis cannot
+    be told and the user asked for that.
+    """
+    state = pending(connection)
+    if not state.changes:
+        result = commit()
+        state.forget()
+        return result
+    settings = conf.current()
+    if not settings.active:
+        result = commit()
+        engine.distrust({change.table for change in state.changes})
+        state.forget()
+        return result
+    cache = engine.current()
+    changes = qualified(cache, connection.alias, state.changes)
+    try:
+        ticket = cache.mark(changes)
+        cache.refresh(ticket)
+    except InvalidationRefused:
+        state.forget()
+        _undo(connection)
+        raise
+    try:
+        result = commit()
+    except BaseException as error:
+        cache.bump(ticket, committed=_surely_not_committed(connection, error))
+        raise
+    notes, saved = state.notes, state.saved
+    state.forget()
+    cache.bump(ticket, committed=True)
+    _tell(notes)
+    for callback in saved:
+        callback()
+    return result
+
+
+def qualified(cache: engine.Engine, alias: str, changes: Iterable[Change]) -> list[Change]:
+    """The changes of one alias under the table names that their keys carry, each once."""
+    if isinstance(cache.settings.prefix, str):
+        return list(changes)
+    return [change._replace(table=cache.table(change.table, alias)) for change in changes]
+
+
+def _undo(connection: BaseDatabaseWrapper) -> None:
+    # ``atomic`` rolls back only after a DatabaseError; turning autocommit on would commit.
+    try:
+        connection.rollback()
+    except DatabaseError:
+        connection.close()
+
+
+def _surely_not_committed(connection: BaseDatabaseWrapper, error: BaseException) -> bool | None:
+    """``False`` if the failed commit certainly did not happen, ``None`` if nobody can tell."""
+    if isinstance(error, IntegrityError):
+        return False
+    if isinstance(error, DatabaseError) and connection.connection is not None:
+        try:
+            if connection.is_usable():
+                return False
+        except Exception:
+            return None
+    return None
+
+
+def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
+    if signals.cache_invalidated.has_listeners():
+        for model, values in notes:
+            signals.cache_invalidated.send_robust(sender=model, obj_dict=values)
+
+
+def commit_now(connection: BaseDatabaseWrapper) -> None:
+    """A change took effect already, or is somebody's word: invalidate what is pending."""
+    state = pending(connection)
+    changes, notes = state.changes, state.notes
+    state.forget()
+    if changes and conf.current().active:
+        cache = engine.current()
+        cache.invalidate(qualified(cache, connection.alias, changes))
+        _tell(notes)
+    elif changes:
+        engine.distrust({change.table for change in changes})
+
+
+def rolled_back(connection: BaseDatabaseWrapper) -> None:
+    """The transaction was rolled back: its changes did not happen, where the database can undo."""
+    state = pending(connection)
+    if state.changes and not connection.features.supports_transactions:
+        commit_now(connection)
+    state.forget()
+
+
+def savepoint_began(connection: BaseDatabaseWrapper, sid: str | None) -> None:
+    """Remember how much had been collected."""
+    if sid:
+        state = pending(connection)
+        state.savepoints[sid] = len(state.changes)
+
+
+def savepoint_rolled_back(connection: BaseDatabaseWrapper, sid: str | None) -> None:
+    """Forget what was collected since; the tables stay dirty (coarse, and safe)."""
+    state = pending(connection)
+    if sid and sid in state.savepoints:
+        del state.changes[state.savepoints[sid] :]
+        state.counts = Counter(change.table for change in state.changes)
+
+
+@contextmanager
+def own_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Make one unit of: reading old rows, one statement, and its commit."""
+    if not connection.features.supports_transactions:
+        yield
+        commit_now(connection)
+        return
+    if open_transaction(connection):
+        yield
+        return
+    with transaction.atomic(using=connection.alias, savepoint=False):
+        yield
+
+
+# -- what a read must know ---------------------------------------------------------------------
+
+
+def read_refusal(alias: str, tables: Iterable[str]) -> str:
+    """Why a read of ``tables`` must not use the cache now; ``""`` if it may."""
+    connection = connections[alias]
+    state: Pending | None = connection.__dict__.get("_cacheops_pending")
+    if state is None:
+        state = pending(connection)
+    if state.dirty and (state.everything or not state.dirty.isdisjoint(tables)):
+        return "the current transaction has written a table of this query"
+    inside = connection.in_atomic_block or state.raw or _manual(connection)
+    if not inside:
+        if state.cursors and connection.vendor == "sqlite" and is_wal(connection):
+            return "an open cursor may keep an old snapshot (SQLite, WAL)"
+        return ""
+    if state.snapshot or _snapshot_isolation(connection):
+        return "the transaction may read from an old snapshot (isolation level)"
+    if connection.vendor == "sqlite" and is_wal(connection):
+        return "the transaction reads from a snapshot (SQLite, WAL)"
+    return ""
+
+
+def _manual(connection: BaseDatabaseWrapper) -> bool:
+    return connection.connection is not None and not connection.autocommit
+
+
+def _snapshot_isolation(connection: BaseDatabaseWrapper) -> bool:
+    if connection.vendor == "postgresql":
+        level = getattr(connection, "isolation_level", None)
+        if level is None:
+            return False
+        name = getattr(level, "name", str(level)).upper().replace(" ", "_")
+        return name not in ("READ_COMMITTED", "READ_UNCOMMITTED", "1", "0")
+    if connection.vendor == "mysql":
+        level = getattr(connection, "isolation_level", None)
+        return level not in ("read committed", "read uncommitted")
+    return connection.vendor != "sqlite"
+
+
+def is_wal(connection: BaseDatabaseWrapper) -> bool:
+    """Whether this SQLite database keeps a write-ahead log."""
+    state = pending(connection)
+    if state.wal is None:
+        raw = connection.connection
+        if raw is None:
+            return False
+        row = raw.execute("PRAGMA journal_mode").fetchone()
+        state.wal = bool(row) and str(row[0]).lower() == "wal"
+    return state.wal

@@ -1,0 +1,89 @@
+"""What gives another answer for the same rows: clocks, random numbers, sequences, sessions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from django.db.models.expressions import BaseExpression, RawSQL, Value
+from django.db.models.functions import Now, Random
+from django.db.models.sql.where import ExtraWhere
+
+from cacheops_lite.orm.tables import tokens
+
+_CLASSES: Final = (Now, Random)
+#: Names of classes that only some versions of Django or optional apps have.
+_CLASS_NAMES: Final = frozenset({"RandomUUID", "TransactionNow", "UUID4", "UUID7"})
+
+_FUNCTIONS: Final = frozenset({
+    # random
+    "rand", "random", "random_normal", "randomblob", "setseed", "newid", "uuid", "uuid_short",
+    "uuidv4", "uuidv7", "gen_random_uuid", "gen_random_bytes", "sys_guid",
+    "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4",
+    # clocks
+    "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday",
+    "sysdate", "curdate", "curtime", "unix_timestamp", "utc_date", "utc_time", "utc_timestamp",
+    "getdate", "sysdatetime", "age",
+    # sequences
+    "nextval", "currval", "lastval", "setval", "last_insert_id", "last_insert_rowid",
+    # the session and the server
+    "changes", "total_changes", "connection_id", "current_setting", "set_config", "database",
+    "found_rows", "row_count", "pg_backend_pid", "txid_current", "pg_current_xact_id", "version",
+    "sleep", "pg_sleep", "get_lock", "release_lock", "pg_advisory_lock", "pg_try_advisory_lock",
+})  # fmt: skip
+#: SQL functions that are called without parentheses.
+_WORDS: Final = frozenset({
+    "current_date", "current_time", "current_timestamp", "current_user", "session_user",
+    "system_user", "localtime", "localtimestamp", "current_role", "current_catalog",
+    "current_schema", "sysdate", "systimestamp",
+})  # fmt: skip
+#: Strings that become another moment each time a database reads them as a date.
+_NOW: Final = re.compile(r"'?\s*(now|today|tomorrow|yesterday|localtime)\s*'?", re.IGNORECASE)
+_SELECT: Final = re.compile(r"\bselect\b", re.IGNORECASE)
+
+
+def why_expression(node: Any) -> str:
+    """Why a query with this one node (not its children) is not cached; '' if it may be."""
+    if isinstance(node, (RawSQL, ExtraWhere)):
+        return "raw SQL"
+    cls = type(node)
+    if isinstance(node, _CLASSES) or (
+        cls.__name__ in _CLASS_NAMES and cls.__module__.startswith("django.")
+    ):
+        return f"volatile: {cls.__name__}"
+    if isinstance(node, Value) and isinstance(node.value, str) and _NOW.fullmatch(node.value):
+        return f"volatile: {node.value!r}"
+    # A template is SQL by hand; one that reads tables is not seen by anybody else.
+    if isinstance(node, BaseExpression):
+        extra = getattr(node, "extra", None) or {}
+        parts = (extra.get("template"), extra.get("function"), extra.get("expressions"))
+        parts += (getattr(node, "template", None), getattr(node, "function", None))
+        if any(isinstance(part, str) and _SELECT.search(part) for part in parts):
+            return f"raw SQL in {cls.__name__}"
+    return ""
+
+
+def why_sql(sql: str) -> str:
+    """Why ``sql`` gives another answer each time; '' if no such function is known in it."""
+    previous = ""
+    for token in tokens(sql):
+        if token.text == "(" and previous in _FUNCTIONS:
+            return f"volatile: {previous}()"
+        previous = ""
+        if token.kind == "word":
+            previous = token.text.lower()
+            if previous in _WORDS:
+                return f"volatile: {previous}"
+        elif token.kind == "string" and _NOW.fullmatch(token.text):
+            return f"volatile: {token.text}"
+    return ""
+
+
+def own_sql(node: Any) -> bool:
+    """Whether a class from outside Django writes the SQL of ``node``."""
+    return any(
+        not base.__module__.startswith("django.")
+        and any(name == "as_sql" or name.startswith("as_") for name in vars(base))
+        for base in type(node).__mro__
+        if base is not object
+    )

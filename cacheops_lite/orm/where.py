@@ -1,0 +1,186 @@
+"""The WHERE tree of a query as a disjunction of conjunctions over (alias, column) terms.
+
+What is not understood says nothing (it widens). SQL has three truth values: a condition keeps a
+row when it is *true*, so the tree is read by two questions, each answered with something at least
+as wide: when can this node be true, and when can it be false (what NOT asks). A NULL makes neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from django.db.models import BooleanField
+from django.db.models.expressions import Col, ColPairs
+from django.db.models.fields.related_lookups import (
+    RelatedExact,
+    RelatedIn,
+    RelatedIsNull,
+    get_normalized_value,
+)
+from django.db.models.fields.tuple_lookups import TupleExact, TupleIn, TupleIsNull
+from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull, Lookup
+from django.db.models.sql.where import AND, OR, XOR, NothingNode, WhereNode
+
+from cacheops_lite.core import dnf
+from cacheops_lite.orm import values
+
+#: A column of one table in the query.
+Key = tuple[str, str]
+Condition = dnf.Dnf[Key]
+
+ANY: Final[Condition] = (frozenset(),)
+NEVER: Final[Condition] = ()
+
+# Exact types: a subclass may mean anything.
+_EXACT: Final = (Exact, IntegerFieldExact, RelatedExact)
+_IN: Final = (In, RelatedIn)
+_IS_NULL: Final = (IsNull, RelatedIsNull)
+
+
+class WhereReader:
+    """Reads conditions of one query; ``tables`` maps its own aliases to table names."""
+
+    def __init__(self, tables: Mapping[str, str], limit: int) -> None:
+        self.tables = tables
+        self.limit = limit
+
+    def true(self, node: Any) -> Condition:
+        """At least what must hold where ``node`` is true."""
+        cls = type(node)
+        if cls is WhereNode:
+            return self._node(node, negated=node.negated)
+        if cls is NothingNode:
+            return NEVER
+        if cls in _IS_NULL or cls is TupleIsNull:
+            return self._is_null(node, wanted=True)
+        if cls in _EXACT or cls is TupleExact:
+            return self._exact(node)
+        if cls in _IN or cls is TupleIn:
+            return self._in(node)
+        return ANY
+
+    def false(self, node: Any) -> Condition:
+        """At least what must hold where ``node`` is false."""
+        cls = type(node)
+        if cls is WhereNode:
+            return self._node(node, negated=not node.negated)
+        if cls in _IS_NULL:
+            return self._is_null(node, wanted=False)
+        if cls in _EXACT and isinstance(node.rhs, bool):
+            if isinstance(node.lhs, (Lookup, WhereNode)):
+                return (self.false if node.rhs else self.true)(node.lhs)
+            # The only column type with one value besides the one denied.
+            field = self._field(node.lhs)
+            if isinstance(field, BooleanField):
+                return self._equal(node.lhs, (not node.rhs,))
+        return ANY
+
+    def _node(self, node: WhereNode, *, negated: bool) -> Condition:
+        read = self.false if negated else self.true
+        if node.connector == XOR:
+            # True needs an odd number of true children, so one at least. What is neither true
+            # nor false counts as not true on some databases: nothing follows from "false".
+            return ANY if negated else self._any(self.true, node.children)
+        if node.connector not in (AND, OR):
+            return ANY
+        both = (node.connector == AND) != negated
+        return (self._all if both else self._any)(read, node.children)
+
+    def _all(self, read: Callable[[Any], Condition], nodes: Sequence[Any]) -> Condition:
+        return dnf.conjoin(map(read, nodes), self.limit)
+
+    def _any(self, read: Callable[[Any], Condition], nodes: Sequence[Any]) -> Condition:
+        # An empty node is no condition at all: Django leaves it out, whatever its connector.
+        return dnf.disjoin(map(read, nodes), self.limit) if nodes else ANY
+
+    def _exact(self, node: Any) -> Condition:
+        if not _plain(node):
+            return ANY
+        if isinstance(node.lhs, ColPairs):
+            return self._tuples(node.lhs, [node.rhs])
+        if isinstance(node.lhs, (Lookup, WhereNode)) and isinstance(node.rhs, bool):
+            return (self.true if node.rhs else self.false)(node.lhs)
+        return self._equal(node.lhs, (node.rhs,))
+
+    def _in(self, node: Any) -> Condition:
+        if not _plain(node):
+            return ANY
+        options = [value for value in node.rhs if value is not None]
+        if isinstance(node.lhs, ColPairs):
+            return self._tuples(node.lhs, options)
+        return self._equal(node.lhs, options)
+
+    def _equal(self, lhs: Any, options: Iterable[Any]) -> Condition:
+        field = self._field(lhs)
+        if field is None:
+            return ANY
+        texts: list[str] = []
+        for value in options:
+            # NULL on the right: "= NULL" is true for no row.
+            if value is None:
+                continue
+            text = values.text(field, value, prepared=True)
+            if text is None:
+                return ANY
+            texts.append(text)
+        return dnf.one_of((lhs.alias, field.column), texts, self.limit)
+
+    def _tuples(self, lhs: ColPairs, options: Iterable[Any]) -> Condition:
+        columns = lhs.get_source_expressions()
+        alternatives: list[Condition] = []
+        for option in options:
+            if type(lhs.output_field).__module__.startswith("django.db.models.fields.related"):
+                option = get_normalized_value(option, lhs)  # noqa: PLW2901
+            if not isinstance(option, (tuple, list)) or len(option) != len(columns):
+                return ANY
+            alternatives.append(
+                dnf.conjoin(
+                    (
+                        self._prepared(column, value)
+                        for column, value in zip(columns, option, strict=True)
+                    ),
+                    self.limit,
+                )
+            )
+        return dnf.disjoin(alternatives, self.limit)
+
+    def _prepared(self, column: Any, value: Any) -> Condition:
+        field = self._field(column)
+        if field is None or hasattr(value, "resolve_expression"):
+            return ANY
+        if value is None:
+            return NEVER
+        # Lookups of several columns hand their values over as the user gave them.
+        text = values.text(field, value)
+        return ANY if text is None else (frozenset((((column.alias, field.column), text),)),)
+
+    def _is_null(self, node: Any, *, wanted: bool) -> Condition:
+        if not isinstance(node.rhs, bool) or node.rhs is not wanted:
+            return ANY
+        field = self._field(node.lhs)
+        if field is None:
+            return ANY
+        return (frozenset((((node.lhs.alias, field.column), values.NULL),)),)
+
+    def _field(self, lhs: Any) -> Any:
+        """The field of a column of this query that may be a term, or None."""
+        if type(lhs) is not Col or lhs.alias not in self.tables:
+            return None
+        field = lhs.target
+        table = self.tables[lhs.alias]
+        if getattr(field, "column", None) is None or field.model._meta.db_table != table:
+            return None
+        return field if values.usable(field) else None
+
+
+def _plain(node: Any) -> bool:
+    """Whether the right-hand side holds values only, compared as they are."""
+    rhs = node.rhs
+    if getattr(node, "bilateral_transforms", None) or hasattr(rhs, "resolve_expression"):
+        return False
+    if hasattr(rhs, "as_sql"):
+        return False
+    if isinstance(rhs, (list, tuple)):
+        return not any(hasattr(value, "resolve_expression") for value in rhs)
+    return type(node) not in _IN or isinstance(rhs, Iterable)

@@ -1,0 +1,367 @@
+"""Statements -> changes: what an INSERT, UPDATE or DELETE of the ORM did to which rows.
+
+Old values are read from the database inside the transaction, under a row lock where there is one,
+and only if a scheme in use needs them; new values come from the statement, or are read back where
+the database decides them. What cannot be known is ``UNKNOWN``: it drops the table's results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db import models
+from django.db.models.constants import OnConflict
+from django.db.models.sql.constants import ROW_COUNT
+
+from .. import conf, engine
+from ..core.entry import UNKNOWN, Change, Row
+from . import registry, values
+from .rows_lookup import Lookup
+from .transactions import collect, own_transaction, pending
+
+Execute = Callable[..., Any]
+
+
+def _watched(compiler: Any) -> Any | None:
+    """The model whose table a statement writes, if anybody may depend on it."""
+    settings = conf.current()
+    if not settings.profiles:
+        return None
+    model = compiler.query.get_meta().concrete_model
+    known = registry.current()
+    table = model._meta.db_table
+    return model if table in known.tracked or known.dependents(table) else None
+
+
+def _schemes_fields(connection: Any, model: Any) -> Mapping[str, Any] | None:
+    """Columns of the schemes in use -> fields; ``None`` if no old row needs to be looked up.
+
+    An empty mapping says that the schemes are in use but none of their columns is ours.
+    """
+    settings = conf.current()
+    if not settings.active:
+        return None
+    cache = engine.current()
+    schemes = cache.known_schemes(cache.table(model._meta.db_table, connection.alias))
+    if not schemes:
+        return None
+    columns = {column for scheme in schemes for column in scheme.split(",") if column}
+    return {
+        field.column: field
+        for field in model._meta.local_concrete_fields
+        if field.column in columns and values.usable(field)
+    }
+
+
+# -- INSERT ------------------------------------------------------------------------------------
+
+
+def insert(compiler: Any, execute: Execute, returning_fields: Any = None) -> Any:
+    """Run an INSERT and collect the new rows."""
+    model = _watched(compiler)
+    connection = compiler.connection
+    if model is None:
+        return explained(connection, lambda: execute(compiler, returning_fields))
+    with own_transaction(connection):
+        fields = _schemes_fields(connection, model)
+        rows = explained(connection, lambda: execute(compiler, returning_fields))
+        collect(
+            connection,
+            _inserted(compiler, model, fields, returning_fields, rows),
+            model=model,
+            values=note_of(compiler.query.objs[0]) if len(compiler.query.objs) == 1 else None,
+        )
+        return rows
+
+
+def _inserted(
+    compiler: Any,
+    model: Any,
+    fields: Mapping[str, Any] | None,
+    returning_fields: Any,
+    returned: Any,
+) -> list[Change]:
+    query, table = compiler.query, model._meta.db_table
+    unknown = [Change(table, UNKNOWN, UNKNOWN)]
+    if fields is None:
+        # Nothing in use as far as we know; what comes into use meanwhile finds nothing known.
+        return [Change(table, None, {})]
+    if (
+        query.on_conflict == OnConflict.UPDATE
+        or len(query.objs) > conf.current().lookup_limit
+        or _mass_only(model)
+    ):
+        return unknown
+    given = {field.column: field for field in query.fields}
+    read_back = table in registry.current().triggered
+    rows: list[dict[str, str]] = []
+    for index, obj in enumerate(query.objs):
+        back = _returned_values(returning_fields, returned, index)
+        row: dict[str, str] = {}
+        for column, field in fields.items():
+            if column in back:
+                value = back[column]
+            elif column in given:
+                value = _given_value(query, given[column], obj)
+                read_back = read_back or not _stored_as_given(field)
+            elif field.primary_key or field.generated or field.has_db_default():
+                value = models.Value(None)  # the database decides
+            else:
+                value = getattr(obj, field.attname, None)
+            if hasattr(value, "resolve_expression"):
+                read_back = True
+                continue
+            text = values.text(field, value)
+            if text is not None:
+                row[column] = text
+        rows.append(row)
+    if read_back and query.on_conflict is None:
+        rows = _read_back_inserted(compiler, model, fields, returning_fields, returned, rows)
+    return [Change(table, None, row) for row in rows]
+
+
+def _mass_only(model: Any) -> bool:
+    profile = conf.current().profile(model._meta.label_lower)
+    return profile is not None and profile.mass == "table"
+
+
+def _given_value(query: Any, field: Any, obj: Any) -> Any:
+    # ``pre_save`` already ran for the statement and leaves its result on the instance (auto_now);
+    # calling it again could give another answer.
+    return getattr(obj, field.attname)
+
+
+def _returned_values(returning_fields: Any, returned: Any, index: int) -> dict[str, Any]:
+    if not returning_fields or not returned or index >= len(returned):
+        return {}
+    return {
+        field.column: value for field, value in zip(returning_fields, returned[index], strict=False)
+    }
+
+
+def _read_back_inserted(
+    compiler: Any,
+    model: Any,
+    fields: Mapping[str, Any],
+    returning_fields: Any,
+    returned: Any,
+    rows: list[dict[str, str]],
+) -> list[dict[str, str]]:
+    """Read what the database made of the new rows; needs their primary keys."""
+    pk_fields = model._meta.pk_fields
+    if len(pk_fields) != 1:
+        return [_without_undecided(fields, row) for row in rows]
+    pk = pk_fields[0]
+    keys = []
+    for index, obj in enumerate(compiler.query.objs):
+        key = _returned_values(returning_fields, returned, index).get(pk.column)
+        if key is None:
+            key = getattr(obj, pk.attname, None)
+        if key is None or hasattr(key, "resolve_expression"):
+            return [_without_undecided(fields, row) for row in rows]
+        keys.append(key)
+    found = Lookup(model, compiler.connection, fields).by_pks(keys)
+    if found is None or len(found) < len(rows):
+        return [_without_undecided(fields, row) for row in rows]
+    return [dict(row) for row in found.values()]
+
+
+def _without_undecided(fields: Mapping[str, Any], row: dict[str, str]) -> dict[str, str]:
+    return {
+        column: text
+        for column, text in row.items()
+        if _stored_as_given(fields[column])
+    }
+
+
+# -- UPDATE ------------------------------------------------------------------------------------
+
+
+def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
+    """Run an UPDATE and collect the rows it changed.
+
+    ``execute`` takes no argument and returns the number of rows, or the returned rows.
+    ``instance`` is the object that is being saved, if it is one.
+    """
+    model = _watched(compiler)
+    connection = compiler.connection
+    query = compiler.query
+    if model is None:
+        return explained(connection, execute)
+    if not query.values:
+        # Only parents are written, each by a statement of its own that comes here too.
+        return execute()
+    with own_transaction(connection):
+        fields = _schemes_fields(connection, model)
+        assigned = {field.column: (field, value) for field, _, value in query.values}
+        old = None
+        if fields is not None and not _mass_only(model):
+            lookup = Lookup(model, connection, fields)
+            old = lookup.matching(query, changes_keys=_touches_keys(model, assigned))
+        result = explained(connection, execute)
+        count = result if isinstance(result, int) else len(result)
+        if count == 0 and not query.related_updates:
+            return result
+        collect(
+            connection,
+            _updated(connection, model, fields, assigned, old, count),
+            model=model,
+            values=note_of(instance),
+        )
+        return result
+
+
+def _touches_keys(model: Any, assigned: Iterable[str]) -> bool:
+    unique = {field.column for field in model._meta.local_concrete_fields if field.unique}
+    unique |= {field.column for field in model._meta.pk_fields}
+    for names in model._meta.total_unique_constraints:
+        unique |= {model._meta.get_field(name).column for name in names.fields}
+    return not unique.isdisjoint(assigned)
+
+
+def _updated(
+    connection: Any,
+    model: Any,
+    fields: Mapping[str, Any] | None,
+    assigned: Mapping[str, tuple[Any, Any]],
+    old: Mapping[Any, Row] | None,
+    count: int,
+) -> list[Change]:
+    table = model._meta.db_table
+    changes = [
+        Change(reached, UNKNOWN, UNKNOWN)
+        for reached in _referring_tables(model, assigned)
+    ]
+    if fields is None:
+        return [Change(table, {}, {}), *changes]
+    if old is None or len(old) != count:
+        return [Change(table, UNKNOWN, UNKNOWN), *changes]
+    decided: dict[str, str] = {}
+    undecided = table in registry.current().triggered or any(
+        field.generated for field in fields.values()
+    )
+    for column, (field, value) in assigned.items():
+        if column not in fields:
+            continue
+        if hasattr(value, "resolve_expression") or not _stored_as_given(field):
+            undecided = True
+            continue
+        if hasattr(value, "prepare_database_save"):
+            value = value.prepare_database_save(field)
+        text = values.text(field, value)
+        if text is None:
+            undecided = True
+        else:
+            decided[column] = text
+    new: Mapping[Any, Row] | None
+    if undecided:
+        moved = any(field.column in assigned for field in model._meta.pk_fields)
+        new = None if moved else Lookup(model, connection, fields).by_pks(list(old))
+    else:
+        new = {pk: {**row, **decided} for pk, row in old.items()}
+    if new is None or len(new) != len(old):
+        return [Change(table, UNKNOWN, UNKNOWN), *changes]
+    return [Change(table, row, new[pk]) for pk, row in old.items()] + changes
+
+
+def _referring_tables(model: Any, assigned: Mapping[str, Any]) -> set[str]:
+    """Tables that ON UPDATE rules of the database may change: only if a key is assigned."""
+    if not any(field.column in assigned for field in model._meta.pk_fields):
+        return set()
+    return {
+        relation.related_model._meta.db_table
+        for relation in model._meta.related_objects
+        if relation.related_model is not None and relation.field.concrete
+    } & registry.current().tracked
+
+
+# -- DELETE ------------------------------------------------------------------------------------
+
+
+def delete(compiler: Any, execute: Execute, result_type: Any) -> Any:
+    """Run a DELETE and collect the rows that went, and the tables that database rules reach."""
+    connection = compiler.connection
+    model = _watched(compiler)
+    reached = registry.current().deletion_reaches(compiler.query.get_meta().db_table)
+    if model is None and reached.isdisjoint(registry.current().tracked):
+        return explained(connection, lambda: execute(compiler, result_type))
+    if model is None:
+        model = compiler.query.get_meta().concrete_model
+    table = model._meta.db_table
+    with own_transaction(connection):
+        fields = _schemes_fields(connection, model)
+        old = None
+        if fields is not None and not _mass_only(model):
+            old = Lookup(model, connection, fields).matching(compiler.query, changes_keys=True)
+        result = explained(connection, lambda: execute(compiler, result_type))
+        count = _row_count(result, result_type)
+        if count == 0:
+            return result
+        changes = [Change(other, UNKNOWN, UNKNOWN) for other in sorted(reached)]
+        if fields is None:
+            changes.append(Change(table, {}, None))
+        elif old is None or len(old) != count:
+            changes.append(Change(table, UNKNOWN, UNKNOWN))
+        else:
+            changes += [Change(table, row, None) for row in old.values()]
+        collect(connection, changes, model=model)
+        return result
+
+
+def _row_count(result: Any, result_type: Any) -> int | None:
+    if result_type == ROW_COUNT:
+        return int(result or 0)
+    count = getattr(result, "rowcount", None)
+    return count if isinstance(count, int) and count >= 0 else None
+
+
+# -- shared ------------------------------------------------------------------------------------
+
+
+def explained(connection: Any, run: Callable[[], Any]) -> Any:
+    """Run a statement whose effect is collected by its compiler, not read from its SQL."""
+    state = pending(connection)
+    state.explained += 1
+    try:
+        return run()
+    finally:
+        state.explained -= 1
+
+
+#: Fields whose literals every supported database stores as they are given, or refuses.
+_EXACT = frozenset(
+    """AutoField BigAutoField SmallAutoField IntegerField BigIntegerField SmallIntegerField
+    PositiveIntegerField PositiveBigIntegerField PositiveSmallIntegerField BooleanField CharField
+    TextField SlugField URLField EmailField UUIDField DateField DateTimeField TimeField
+    DurationField FilePathField FileField""".split()
+)
+
+
+def _stored_as_given(field: Any) -> bool:
+    """Whether the value in the statement is the value in the table (no rounding, no triggers)."""
+    while getattr(field, "remote_field", None) is not None and field.concrete:
+        field = field.target_field
+    return type(field).__module__.startswith("django.") and field.get_internal_type() in _EXACT
+
+
+def note_of(obj: Any) -> dict[str, Any] | None:
+    """An instance's values by attribute name, for ``cache_invalidated``."""
+    if not isinstance(obj, models.Model):
+        return None
+    return {name: value for name, value in vars(obj).items() if not name.startswith("_")}
+
+
+def row_of(model: Any, obj: Any) -> dict[str, str]:
+    """What an instance says of its row in the table of ``model`` (columns that can be spelt)."""
+    row = {}
+    for field in model._meta.local_concrete_fields:
+        if field.attname not in obj.__dict__ or not values.usable(field):
+            continue
+        value = obj.__dict__[field.attname]
+        if hasattr(value, "resolve_expression"):
+            continue
+        text = values.text(field, value)
+        if text is not None:
+            row[field.column] = text
+    return row

@@ -1,0 +1,170 @@
+"""What ``cached_as`` is told to cache like: samples -> the tables and conjunctions to depend on.
+
+A sample is a model (any row of its table), an instance (its row), a queryset (the rows that meet
+its conditions), or a list of those. Resolved at the first call and again when settings change, so
+decorating at import time needs neither the settings nor the app registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models, router
+
+from . import conf, engine
+from .calls import digest, spell
+from .core.entry import ANY_ROW, Conj
+from .core.protocol import TablePlan
+from .orm import queryset, reads, registry, transactions
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What some samples come to under the settings in force."""
+
+    #: Names the samples: two different querysets make two entries.
+    digest: str
+    #: Database alias -> table -> conjunctions, any of which a change may meet.
+    tables: dict[str, dict[str, tuple[Conj, ...]]]
+    #: Seconds.
+    timeout: float
+    lock: bool
+    #: Why nothing can be cached like these samples; empty if it can.
+    reason: str = ""
+
+    def refusal(self) -> str:
+        """Why the cache must not be used now, for example in a transaction that wrote a table."""
+        if self.reason:
+            return self.reason
+        for alias, tables in self.tables.items():
+            reason = transactions.read_refusal(alias, tables)
+            if reason:
+                return reason
+        return ""
+
+    def plans(self, cache: engine.Engine) -> Iterator[TablePlan]:
+        """The dependencies under the names that keys carry."""
+        seen: dict[str, dict[Conj, None]] = {}
+        for alias, tables in self.tables.items():
+            for table, conjs in tables.items():
+                seen.setdefault(cache.table(table, alias), {}).update(dict.fromkeys(conjs))
+        for name, found in seen.items():
+            yield TablePlan(name, (ANY_ROW,) if ANY_ROW in found else tuple(found))
+
+
+class Samples:
+    """The samples of one decorator."""
+
+    def __init__(
+        self, samples: Iterable[Any], timeout: float | None = None, lock: bool | None = None
+    ) -> None:
+        self._samples = tuple(_flat(samples))
+        self._timeout, self._lock = timeout, lock
+        self._settings: conf.Settings | None = None
+        self._resolved: Resolved | None = None
+
+    def resolved(self) -> Resolved:
+        """The samples under the settings in force. Raises ``ImproperlyConfigured``."""
+        settings = conf.current()
+        if self._resolved is None or self._settings is not settings:
+            self._resolved = self._resolve(settings)
+            self._settings = settings
+        return self._resolved
+
+    def _resolve(self, settings: conf.Settings) -> Resolved:
+        names, reasons = [], []
+        timeouts, locks = [self._timeout], [self._lock]
+        tables: dict[str, dict[str, tuple[Conj, ...]]] = {}
+        for sample in self._samples:
+            found = _one(sample, settings)
+            names.append(found.digest)
+            reasons.append(found.reason)
+            if self._timeout is None:
+                timeouts.append(found.timeout or None)
+            if self._lock is None:
+                locks.append(found.lock)
+            for alias, conjs in found.tables.items():
+                merged = tables.setdefault(alias, {})
+                for table, more in conjs.items():
+                    merged[table] = merged.get(table, ()) + more
+        known = [timeout for timeout in timeouts if timeout is not None]
+        if not known:
+            raise ImproperlyConfigured(
+                "No timeout (seconds) is known: pass timeout=…, or set it in the CACHEOPS profiles "
+                "of the samples or in CACHEOPS_DEFAULTS."
+            )
+        reason = next(filter(None, reasons), "")
+        return Resolved(digest(names), tables, min(known), any(locks), reason)
+
+
+def _flat(samples: Iterable[Any]) -> Iterator[Any]:
+    for sample in samples:
+        if isinstance(sample, list | tuple | set | frozenset):
+            yield from _flat(sample)
+        elif isinstance(sample, models.Manager):
+            yield sample.all()
+        elif isinstance(sample, models.QuerySet | models.Model) or (
+            isinstance(sample, type) and issubclass(sample, models.Model)
+        ):
+            yield sample
+        else:
+            raise TypeError(
+                "Cache like a model, a queryset, an instance or a list of those, "
+                f"not like {sample!r}."
+            )
+
+
+def _one(sample: Any, settings: conf.Settings) -> Resolved:
+    model = sample.model if isinstance(sample, models.QuerySet) else sample
+    label = model._meta.label_lower
+    profile = settings.profile(label)
+    if profile is None or not profile.configured:
+        raise ImproperlyConfigured(
+            f"Caching is not configured for {label}. Name it in CACHEOPS, for example "
+            f"{{'{label}': {{}}}}, and set its timeout."
+        )
+    if isinstance(sample, models.QuerySet):
+        return _queryset(sample, profile)
+    if isinstance(sample, models.Model):
+        alias = sample._state.db or router.db_for_read(type(sample), instance=sample)
+        rows = type(sample)._base_manager.using(alias).filter(pk=sample.pk)
+        return _queryset(rows, profile)
+    alias = router.db_for_read(sample)
+    lineage = (sample, *sample._meta.get_parent_list())
+    tables = {each._meta.db_table: (ANY_ROW,) for each in lineage if each._meta.managed is not None}
+    return _checked(spell(sample), alias, tables, profile)
+
+
+def _queryset(sample: models.QuerySet[Any], profile: conf.Profile) -> Resolved:
+    chosen = queryset.choice(sample)
+    timeout = chosen.timeout if chosen.timeout is not None else profile.timeout
+    lock = chosen.lock if chosen.lock is not None else profile.lock
+    profile = conf.chosen(profile, timeout=timeout, lock=lock)
+    alias = sample.db
+    tried = reads.attempt(sample._chain().query, alias, profile, "rows", reads.packing(sample))
+    plan = tried.plan
+    if plan is None:
+        # It matches nothing, whatever the rows are; what is made of it may look further.
+        return _checked(spell(sample), alias, {sample.model._meta.db_table: (ANY_ROW,)}, profile)
+    tables = dict(plan.tables)
+    for item in plan.dynamic:
+        tables[item.table] = (ANY_ROW,)  # the rows that would tell are not there
+    return _checked(plan.digest.hex(), alias, tables, profile, plan.reason)
+
+
+def _checked(
+    name: str,
+    alias: str,
+    tables: dict[str, tuple[Conj, ...]],
+    profile: conf.Profile,
+    reason: str = "",
+) -> Resolved:
+    untracked = sorted(set(tables) - registry.current().tracked)
+    if untracked and not reason:
+        reason = f"tables that are not tracked: {', '.join(untracked)}"
+    if not tables and not reason:
+        reason = "no table to depend on"
+    return Resolved(name, {alias: tables}, profile.timeout or 0, profile.lock, reason)

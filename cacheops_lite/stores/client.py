@@ -1,0 +1,73 @@
+"""Configuration values -> a redis-py client, sync or async, or the in-memory store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.sentinel
+
+#: Seconds. A cache that answers later than this is worth less than the database.
+SOCKET_TIMEOUT = 1.0
+CONNECT_TIMEOUT = 0.5
+
+
+def client_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a client: the user's, over our defaults."""
+    return {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **config}
+
+
+def make_client(
+    config: Mapping[str, Any] | str | None,
+    sentinel: Mapping[str, Any] | None = None,
+    client_class: str | type | None = None,
+    *,
+    asynchronous: bool = False,
+) -> Any:
+    """Build a client. ``config`` is a URL or redis-py's keyword arguments.
+
+    Raises ``ValueError`` with what to do.
+    """
+    if config is not None and sentinel is not None:
+        raise ValueError("Set CACHEOPS_REDIS or CACHEOPS_SENTINEL, not both.")
+    if sentinel is not None:
+        return _sentinel_client(sentinel, asynchronous)
+    if config is None:
+        raise ValueError(
+            "Set CACHEOPS_REDIS to a URL ('redis://localhost:6379/1', 'unix:///path?db=1') "
+            "or to a dict of redis-py's options."
+        )
+    cls = _client_class(client_class, asynchronous)
+    if isinstance(config, str):
+        return cls.from_url(config, **client_options({}))
+    return cls(**client_options(config))
+
+
+def _client_class(client_class: str | type | None, asynchronous: bool) -> Any:
+    if asynchronous:
+        return redis.asyncio.Redis
+    if client_class is None:
+        return redis.Redis
+    if isinstance(client_class, str):
+        module, _, name = client_class.rpartition(".")
+        return getattr(import_module(module), name)
+    return client_class
+
+
+def _sentinel_client(config: Mapping[str, Any], asynchronous: bool) -> Any:
+    options = dict(config)
+    try:
+        locations = options.pop("locations")
+        service_name = options.pop("service_name")
+    except KeyError as missing:
+        raise ValueError(
+            f"CACHEOPS_SENTINEL needs 'locations' and 'service_name'; {missing} is missing."
+        ) from None
+    options.setdefault("socket_timeout", SOCKET_TIMEOUT)
+    kind = redis.asyncio.sentinel.Sentinel if asynchronous else redis.sentinel.Sentinel
+    db = options.pop("db", 0)
+    finder = kind([tuple(location) for location in locations], **options)
+    return finder.master_for(service_name, db=db)

@@ -1,0 +1,28 @@
+-- MARK: add our token to each key; then read the gen and the schemes. One slot, atomic.
+-- KEYS gen, schemes, keys to mark...        ARGV token, ttl ms
+local function get(key)
+    local value = redis.pcall('GET', key)
+    return type(value) == 'string' and value or nil
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local own, ttl = ARGV[1], tonumber(ARGV[2])
+
+for i = 3, #KEYS do
+    local value = get(KEYS[i])
+    local tokens, last = {}, now + ttl
+    if value and string.sub(value, 1, 1) == 'p' then
+        for token, until_ms in string.gmatch(value, '(%x+):(%d+)') do
+            local deadline = tonumber(until_ms)
+            if deadline > now and token ~= own then
+                tokens[#tokens + 1] = token .. ':' .. until_ms
+                last = math.max(last, deadline)
+            end
+        end
+    end
+    tokens[#tokens + 1] = own .. ':' .. string.format('%.0f', now + ttl)
+    redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' '), 'PX', string.format('%.0f', last - now))
+end
+-- After the marks: a scheme that is registered later finds the any-row key pending.
+return {get(KEYS[1]) or false, get(KEYS[2]) or false}

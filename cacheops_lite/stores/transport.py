@@ -1,0 +1,269 @@
+"""The way to Redis over a redis-py client, synchronous and asynchronous.
+
+We borrow single sockets from the client's pool instead of calling its methods, for three reasons:
+the client would repeat ENSURE after an error (trap A4), each socket has to know which server it
+talks to (A8), and a hit should cost little more than its round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from ..core.protocol import Answer, Reply, Script, ServerId
+from ..exceptions import StoreUnavailable
+from .breaker import Breaker
+from .scripts import SCRIPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = logging.getLogger("cacheops_lite")
+
+Command = tuple[bytes | int, ...]
+_RUN_ID = re.compile(rb"run_id:(\w+)")
+_WHO = [(b"INFO", b"server"), (b"INFO", b"replication")]
+
+
+class Identity:
+    """Which server a socket talks to; forgotten whenever the connection gets a new socket."""
+
+    def __init__(self) -> None:
+        self.server = b""
+
+    def forget(self, connection: Any) -> None:
+        self.server = b""
+
+
+class RedisTransport:
+    """All that has no colour. A connection with unread replies never returns to the pool."""
+
+    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
+        """Take a client that has a ``connection_pool``; raise TypeError for others."""
+        if getattr(client, "connection_pool", None) is None:
+            raise TypeError(f"{type(client).__name__} has no connection pool of its own")
+        self.client = client
+        self.breaker = breaker or Breaker()
+        # redis-py before 5.3 demands a command's name, later ones warn of it.
+        name = inspect.signature(client.connection_pool.get_connection).parameters.get(
+            "command_name"
+        )
+        self._name = ("EVALSHA",) if name is not None and name.default is name.empty else ()
+
+    # -- the transport
+
+    async def mget(self, keys: Sequence[bytes]) -> Reply:
+        (values,), server = await self._call([(b"MGET", *keys)])
+        return Reply(values, server)
+
+    async def set(self, key: bytes, value: bytes, px: int, nx: bool = False) -> bool:
+        command: Command = (b"SET", key, value, b"PX", px)
+        (reply,), _ = await self._call([(*command, b"NX") if nx else command])
+        return reply is not None
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            # One by one: the keys may lie in different slots.
+            await self._call([(b"DEL", key) for key in keys])
+
+    async def scripts(self, calls: Sequence[Script]) -> list[Answer]:
+        # ENSURE may be delivered once only: a late one would bring a dropped stamp back (A4).
+        again = all(call.name != "ensure" for call in calls)
+
+        def spell(verb: bytes, some: Sequence[int]) -> Callable[[bytes], list[Command]]:
+            def build(server: bytes) -> list[Command]:
+                commands: list[Command] = []
+                for index in some:
+                    name, keys, args = calls[index]
+                    script = SCRIPTS[name].sha if verb == b"EVALSHA" else SCRIPTS[name].text
+                    filled = (server if isinstance(arg, ServerId) else arg for arg in args)
+                    commands.append((verb, script, len(keys), *keys, *filled))
+                return commands
+
+            return build
+
+        found, server = await self._talk(spell(b"EVALSHA", range(len(calls))), again)
+        answers = [Answer(value, server) for value in found]
+        # NOSCRIPT says that the script did not run, so these, and only these, may be sent anew.
+        unknown = [index for index, value in enumerate(found) if isinstance(value, NoScriptError)]
+        if unknown:
+            found, server = await self._talk(spell(b"EVAL", unknown), again)
+            for index, value in zip(unknown, found, strict=True):
+                answers[index] = Answer(value, server)
+        self._raise([answer.value for answer in answers])
+        return answers
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    # -- the exchange
+
+    async def _call(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+        found, server = await self._talk(lambda server: commands, True)
+        self._raise(found)
+        return found, server
+
+    def _raise(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise StoreUnavailable(f"Redis refused a command: {reply}") from reply
+
+    async def _talk(
+        self, build: Callable[[bytes], list[Command]], again: bool
+    ) -> tuple[list[Any], bytes]:
+        """Send commands in one go, read their replies; ``again``: once more if it was stale."""
+        if not self.breaker.allow():
+            raise StoreUnavailable("Redis did not answer a moment ago")
+        try:
+            try:
+                found = await self._attempt(build)
+            except Disconnected:
+                if not again:
+                    raise
+                found = await self._attempt(build)
+        except (RedisError, OSError) as error:
+            if not self.breaker.open:
+                log.warning("Redis does not answer, going on without the cache: %r", error)
+            self.breaker.failure()
+            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+        except StoreUnavailable:
+            self.breaker.failure()
+            raise
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        self.breaker.success()
+        return found
+
+    async def _attempt(self, build: Callable[[bytes], list[Command]]) -> tuple[list[Any], bytes]:
+        connection = await self._borrow()
+        try:
+            await self._check(connection)
+            server = await self._server(connection)
+            replies = await self._exchange(connection, build(server))
+        except BaseException:
+            await self._cut(connection)
+            raise
+        await self._release(connection)
+        return replies, server
+
+    async def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        await self._send(connection, connection.pack_commands(commands))
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await self._read(connection))
+            except ReadOnlyError:
+                raise  # the primary has become a replica: connect anew
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+
+    async def _server(self, connection: Any) -> bytes:
+        """The run id of the server behind this socket, asked for once after it connected."""
+        identity: Identity | None = getattr(connection, "cacheops_identity", None)
+        if identity is None:
+            identity = connection.cacheops_identity = Identity()
+            connection.register_connect_callback(identity.forget)
+        if not identity.server:
+            server, replication = await self._exchange(connection, _WHO)
+            found = _RUN_ID.search(server) if isinstance(server, bytes) else None
+            if found is None:
+                raise StoreUnavailable(f"INFO server does not tell the run id: {server!r}")
+            if isinstance(replication, bytes) and b"role:slave" in replication:
+                raise StoreUnavailable("this is a replica; the cache must talk to the primary")
+            identity.server = found[1]
+        return identity.server
+
+    # -- what has a colour
+
+    async def _borrow(self) -> Any:
+        raise NotImplementedError
+
+    async def _check(self, connection: Any) -> None:
+        raise NotImplementedError
+
+    async def _send(self, connection: Any, data: Any) -> None:
+        raise NotImplementedError
+
+    async def _read(self, connection: Any) -> Any:
+        raise NotImplementedError
+
+    async def _cut(self, connection: Any) -> None:
+        raise NotImplementedError
+
+    async def _release(self, connection: Any) -> None:
+        raise NotImplementedError
+
+
+class SyncTransport(RedisTransport):
+    """Over ``redis.Redis`` or what Sentinel makes of it. Its coroutines never suspend."""
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - a synchronous caller has no event loop
+
+    async def _borrow(self) -> Any:
+        return self.client.connection_pool.get_connection(*self._name)
+
+    async def _check(self, connection: Any) -> None:
+        connection.check_health()
+
+    async def _send(self, connection: Any, data: Any) -> None:
+        # Without the health check, which might reconnect to another server behind our back.
+        connection.send_packed_command(data, check_health=False)
+
+    async def _read(self, connection: Any) -> Any:
+        return connection.read_response(disable_decoding=True)
+
+    async def _cut(self, connection: Any) -> None:
+        try:
+            connection.disconnect()
+        finally:
+            self.client.connection_pool.release(connection)
+
+    async def _release(self, connection: Any) -> None:
+        self.client.connection_pool.release(connection)
+
+
+class AsyncTransport(RedisTransport):
+    """Over ``redis.asyncio.Redis``; belongs to the event loop of its client."""
+
+    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
+        super().__init__(client, breaker=breaker)
+        self._pid = os.getpid()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _borrow(self) -> Any:
+        if self._pid != os.getpid():
+            # Asynchronous pools of redis-py do not notice a fork; the sockets are the parent's.
+            self._pid = os.getpid()
+            self.client.connection_pool.reset()
+        return await self.client.connection_pool.get_connection(*self._name)
+
+    async def _check(self, connection: Any) -> None:
+        await connection.check_health()
+
+    async def _send(self, connection: Any, data: Any) -> None:
+        await connection.send_packed_command(data, check_health=False)
+
+    async def _read(self, connection: Any) -> Any:
+        return await connection.read_response(disable_decoding=True)
+
+    async def _cut(self, connection: Any) -> None:
+        try:
+            await connection.disconnect(nowait=True)
+        finally:
+            await asyncio.shield(self.client.connection_pool.release(connection))
+
+    async def _release(self, connection: Any) -> None:
+        await self.client.connection_pool.release(connection)

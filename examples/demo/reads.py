@@ -1,0 +1,166 @@
+"""The cached queries of the demo, and what one read of them costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import Max, QuerySet
+from django.test.utils import CaptureQueriesContext
+
+from cacheops_lite.signals import cache_read
+
+from .models import Country, CountryName, Currency, Kind, Language, Subdivision
+
+
+class Query(NamedTuple):
+    """A query, the op that it is cached as, and how it is run."""
+
+    name: str
+    op: str
+    rows: Callable[[], QuerySet[Any]]
+    run: Callable[[QuerySet[Any]], Any] = list
+
+
+class Read(NamedTuple):
+    """One run of a query: its answer, and what it took."""
+
+    answer: Any
+    hit: bool
+    statements: int
+    milliseconds: float
+
+
+QUERIES = {
+    query.name: query
+    for query in (
+        Query(
+            "provinces of Canada",
+            "fetch",
+            lambda: Subdivision.objects.filter(country="CA", kind="Province"),
+        ),
+        Query(
+            "territories of Canada",
+            "fetch",
+            lambda: Subdivision.objects.filter(country="CA", kind="Territory"),
+        ),
+        Query(
+            "how many parts has Canada",
+            "count",
+            lambda: Subdivision.objects.filter(country="CA"),
+            lambda rows: rows.count(),
+        ),
+        Query(
+            "last name in Canada",
+            "aggregate",
+            lambda: Subdivision.objects.filter(country="CA"),
+            lambda rows: rows.aggregate(last=Max("name")),
+        ),
+        Query(
+            "Quebec",
+            "get",
+            lambda: Subdivision.objects.filter(code="CA-QC"),
+            lambda rows: rows.get(),
+        ),
+        Query(
+            "Ontario",
+            "get",
+            lambda: Subdivision.objects.filter(code="CA-ON"),
+            lambda rows: rows.get(),
+        ),
+        Query(
+            "regions of France, with France",
+            "fetch",
+            lambda: Subdivision.objects.filter(
+                country="FR", kind="Metropolitan region"
+            ).select_related("country"),
+            lambda rows: [(row.name, row.country.name) for row in rows],
+        ),
+        Query(
+            "parts of Brittany",
+            "fetch",
+            lambda: Subdivision.objects.filter(parent="FR-BRE").order_by("name"),
+        ),
+        Query(
+            "countries with cantons",
+            "fetch",
+            lambda: Country.objects.filter(kinds="Canton").order_by("code"),
+        ),
+        Query(
+            "countries with emirates",
+            "fetch",
+            lambda: Country.objects.filter(kinds="Emirate").order_by("code"),
+        ),
+        Query(
+            "Canada or Mexico in German",
+            "fetch",
+            lambda: CountryName.objects.filter(language="deu", country__in=["CA", "MX"]),
+        ),
+        Query(
+            "currency of Japan",
+            "fetch",
+            lambda: Currency.objects.filter(country="JP"),
+        ),
+        Query(
+            "is any language ancient",
+            "exists",
+            lambda: Language.objects.filter(kind="A"),
+            lambda rows: rows.exists(),
+        ),
+        Query(
+            "all kinds, by name",
+            "fetch",
+            lambda: Kind.objects.order_by("name"),
+        ),
+    )
+}
+
+
+def read(query: Query) -> Read:
+    """Run a query through the cache."""
+    heard: list[bool] = []
+
+    def listen(*, hit: bool, **kwargs: Any) -> None:
+        heard.append(hit)
+
+    cache_read.connect(listen)
+    rows = query.rows().cache()
+    try:
+        with CaptureQueriesContext(connection) as captured:
+            started = time.perf_counter()
+            answer = query.run(rows)
+            taken = time.perf_counter() - started
+    finally:
+        cache_read.disconnect(listen)
+    return Read(comparable(answer), heard == [True], len(captured), taken * 1000)
+
+
+def fresh(query: Query) -> Any:
+    """What the database says now."""
+    return comparable(query.run(query.rows().nocache()))
+
+
+def comparable(answer: Any) -> Any:
+    """An answer with the fields of its objects: two objects of one key are equal to Django."""
+    if isinstance(answer, list):
+        return [comparable(item) for item in answer]
+    if hasattr(answer, "_meta"):
+        return {field.attname: getattr(answer, field.attname) for field in answer._meta.fields}
+    return answer
+
+
+def dependencies(query: Query) -> list[str]:
+    """The conjunctions of a query's result, each as ``table: column=text & …``."""
+    explained = query.rows().cache().cache_explain(query.op)
+    lines = []
+    for table, conjunctions in explained.dependencies.items():
+        for conjunction in conjunctions:
+            terms = " & ".join(f"{column}={text}" for column, text in conjunction)
+            lines.append(f"{table.removeprefix('demo_')}: {terms or 'any row'}")
+    lines += [
+        f"{table.removeprefix('demo_')}: {column}=… of each row shown"
+        for table, column in explained.dynamic
+    ]
+    return lines

@@ -1,0 +1,90 @@
+"""A complete configuration that runs: every setting of cacheops_lite, explained.
+
+Copy what you need. Most projects need CACHEOPS_REDIS and CACHEOPS, nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent
+
+# ----------------------------------------------------------------- Django's own
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "an example; make your own and keep it secret")
+DEBUG = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    # First, so that the apps below are cached and tracked from their first query on.
+    "cacheops_lite",
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+]
+
+#: sqlite, postgres or mysql; the others say where the server is.
+DATABASE = os.environ.get("DATABASE", "sqlite")
+
+if DATABASE == "sqlite":
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": os.environ.get("DATABASE_NAME", str(BASE_DIR / "example.sqlite3")),
+        }
+    }
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": {
+                "postgres": "django.db.backends.postgresql",
+                "mysql": "django.db.backends.mysql",
+            }[DATABASE],
+            "NAME": os.environ.get("DATABASE_NAME", "example"),
+            "HOST": os.environ.get("DATABASE_HOST", ""),
+            "PORT": os.environ.get("DATABASE_PORT", ""),
+            "USER": os.environ.get("DATABASE_USER", ""),
+            "PASSWORD": os.environ.get("DATABASE_PASSWORD", ""),
+        }
+    }
+
+# --------------------------------------------------------------- cacheops_lite
+
+#: Where Redis or Valkey listens: a URL (redis://, rediss:// for TLS, unix://), or a dict of
+#: redis-py's options: {"host": "localhost", "port": 6379, "db": 1, "socket_timeout": 0.5}.
+CACHEOPS_REDIS = os.environ.get("CACHEOPS_REDIS", "redis://localhost:6379/1")
+
+#: Instead of CACHEOPS_REDIS, where a Sentinel says which server is the primary:
+#: CACHEOPS_SENTINEL = {"locations": [("localhost", 26379)], "service_name": "main", "db": 1}
+
+#: What may be cached, and for how long (seconds). The most exact pattern wins: "app.model",
+#: then "app.*", then "*.*". Writes are tracked for all models whose profile is not None.
+CACHEOPS = {
+    # Cached without being asked: User.objects.get(...), in views, in the auth middleware, anywhere.
+    "auth.user": {"ops": "get", "timeout": 15 * 60},
+    # Cached without being asked: lists too. ops: get, fetch, count, exists, aggregate, or "all".
+    "auth.*": {"ops": {"get", "fetch"}, "timeout": 60 * 60},
+    # Never cached, never tracked: what changes at every request.
+    "sessions.*": None,
+    # Everything else is cached where the code asks for it: Post.objects.filter(...).cache()
+    "*.*": {"timeout": 60 * 60},
+}
+
+#: What the profiles above inherit.
+CACHEOPS_DEFAULTS = {"timeout": 60 * 60}
+
+#: Leads every key, so that several projects can share one server.
+CACHEOPS_PREFIX = os.environ.get("CACHEOPS_PREFIX", "")
+
+#: False: every query asks the database, nothing is stored. Reads may be off in one process only.
+CACHEOPS_ENABLED = True
+
+#: Redis cannot be reached while a write commits. True: the write goes on, and its tables are not
+#: read from the cache before they could be dropped. False: the write is refused before its commit.
+CACHEOPS_DEGRADE_ON_FAILURE = True
+
+#: How far a replica of the database that answers reads may lag behind the primary, in seconds.
+CACHEOPS_REPLICA_LAG = 0

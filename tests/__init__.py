@@ -1,0 +1,1 @@
+"""The promises of cacheops_lite, one by one."""

@@ -1,0 +1,85 @@
+"""Servers for the session, and an empty cache for every test."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import django
+import pytest
+import redis
+from django.conf import settings
+
+from . import servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pytest_report_header() -> str:
+    """Say what this run covers, so that no combination is left out silently."""
+    return (
+        f"Python {platform.python_version()}, Django {django.get_version()}, "
+        f"redis-py {redis.__version__}, server {settings.TEST_REDIS}, database {settings.TEST_DB}"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def running_servers() -> Iterator[None]:
+    """Start what the settings point at; stop it after the last test."""
+    folder: Path = settings.TEST_FOLDER
+    started: list[servers.Server] = []
+    if "://" not in settings.TEST_REDIS:
+        # NOTE: one server for each worker, because tests flush it.
+        binary = settings.TEST_REDIS
+        if binary == "valkey":
+            started.append(servers.start_valkey(folder=folder / "redis"))
+        else:
+            name = "redis-server" if binary == "redis" else binary
+            started.append(servers.start_redis(name, folder=folder / "redis"))
+    if settings.TEST_DB == "postgres":
+        started.append(servers.start_postgres(folder=folder / "db"))
+    elif settings.TEST_DB == "mysql":
+        started.append(servers.start_mariadb(folder=folder / "db"))
+    yield
+    for server in reversed(started):
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    running_servers: None, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """The test databases are made after their server runs."""
+
+
+@pytest.fixture(scope="session")
+def redis_client(running_servers: None) -> Iterator[redis.Redis]:
+    """A client of the server that the settings name, for looking behind the cache's back."""
+    client = redis.Redis.from_url(settings.CACHEOPS_REDIS)
+    yield client
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def clean_cache(redis_client: redis.Redis) -> Iterator[None]:
+    """Each test starts with an empty server and a cache that remembers nothing."""
+    redis_client.flushdb()
+    reset_cacheops()
+    yield
+    reset_cacheops()
+
+
+def reset_cacheops() -> None:
+    """Forget settings, sockets, memos and failed tables: the one hook for state of the package."""
+    if engine := sys.modules.get("cacheops_lite.engine"):  # else nothing was used yet
+        engine.conf.reset()
+        engine._distrusted.clear()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Inherited by subprocesses of tests, which need the same settings.
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")

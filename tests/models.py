@@ -1,0 +1,315 @@
+"""One schema for all tests: every kind of model, relation and field that a query can meet."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.db.models.functions import Lower
+
+
+class Category(models.Model):
+    title = models.CharField(max_length=100)
+    slug = models.SlugField(unique=True)
+    parent = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, blank=True, related_name="children"
+    )
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=50)
+    group = models.CharField(max_length=20, default="", blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+
+class Author(models.Model):
+    name = models.CharField(max_length=100)
+    email = models.EmailField(blank=True, default="")
+
+
+class Profile(models.Model):
+    author = models.OneToOneField(Author, on_delete=models.CASCADE)
+    bio = models.TextField(blank=True, default="")
+
+
+class Post(models.Model):
+    class Status(models.TextChoices):
+        DRAFT = "draft"
+        REVIEW = "review"
+        LIVE = "live"
+
+    category = models.ForeignKey(Category, on_delete=models.CASCADE, related_name="posts")
+    author = models.ForeignKey(Author, on_delete=models.CASCADE, related_name="posts")
+    editor = models.ForeignKey(
+        Author, on_delete=models.SET_NULL, null=True, blank=True, related_name="edited"
+    )
+    tags = models.ManyToManyField(Tag, related_name="posts", blank=True)
+    title = models.CharField(max_length=100)
+    text = models.TextField(blank=True, default="")
+    published = models.BooleanField(default=False)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.DRAFT)
+    views = models.IntegerField(default=0)
+    score = models.FloatField(default=0.0)
+    rating = models.DecimalField(max_digits=6, decimal_places=2, null=True, blank=True)
+    created = models.DateTimeField(null=True, blank=True)
+    day = models.DateField(null=True, blank=True)
+    at = models.TimeField(null=True, blank=True)
+    duration = models.DurationField(null=True, blank=True)
+    comments = GenericRelation("Comment")
+
+
+class PostProxy(Post):
+    class Meta:
+        proxy = True
+
+
+class Comment(models.Model):
+    content_type = models.ForeignKey(ContentType, on_delete=models.CASCADE)
+    object_id = models.PositiveIntegerField()
+    target = GenericForeignKey()
+    text = models.TextField(blank=True, default="")
+    hidden = models.BooleanField(default=False)
+
+
+# Multi-table inheritance, three deep.
+class Place(models.Model):
+    name = models.CharField(max_length=50)
+    city = models.CharField(max_length=50, default="", blank=True)
+
+
+class Restaurant(Place):
+    stars = models.IntegerField(default=0)
+
+
+class Pizzeria(Restaurant):
+    oven = models.CharField(max_length=20, default="", blank=True)
+
+
+# Abstract parent.
+class Stamped(models.Model):
+    created = models.DateTimeField(null=True, blank=True)
+    note = models.CharField(max_length=50, default="", blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Memo(Stamped):
+    text = models.TextField(default="", blank=True)
+
+
+# Keys of other kinds.
+class Token(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    label = models.CharField(max_length=50, default="", blank=True)
+
+
+class TokenUse(models.Model):
+    token = models.ForeignKey(Token, on_delete=models.CASCADE, related_name="uses")
+    count = models.IntegerField(default=0)
+
+
+class Big(models.Model):
+    id = models.BigIntegerField(primary_key=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class Country(models.Model):
+    code = models.CharField(max_length=2, primary_key=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class City(models.Model):
+    country = models.ForeignKey(Country, on_delete=models.CASCADE, related_name="cities")
+    name = models.CharField(max_length=50)
+
+
+class OrderLine(models.Model):
+    pk = models.CompositePrimaryKey("order", "line")
+    order = models.IntegerField()
+    line = models.IntegerField()
+    product = models.CharField(max_length=50, default="", blank=True)
+    quantity = models.IntegerField(default=1)
+
+
+# Many-to-many with a model in between, and onto itself.
+class Person(models.Model):
+    name = models.CharField(max_length=50)
+    friends = models.ManyToManyField("self", blank=True)
+    follows = models.ManyToManyField(
+        "self", symmetrical=False, related_name="followers", blank=True
+    )
+
+
+class Group(models.Model):
+    name = models.CharField(max_length=50)
+    members = models.ManyToManyField(Person, through="Membership", related_name="groups")
+
+
+class Membership(models.Model):
+    group = models.ForeignKey(Group, on_delete=models.CASCADE)
+    person = models.ForeignKey(Person, on_delete=models.CASCADE)
+    role = models.CharField(max_length=20, default="member")
+
+
+# Managers.
+class LivingManager(models.Manager):
+    def get_queryset(self) -> models.QuerySet[Note]:
+        return super().get_queryset().filter(deleted=False)
+
+
+class Note(models.Model):
+    """Soft-deleted rows are hidden by the default manager."""
+
+    text = models.CharField(max_length=50)
+    deleted = models.BooleanField(default=False)
+
+    objects = LivingManager()
+    everything = models.Manager()
+
+
+class Odd(models.Model):
+    """No manager is called ``objects``."""
+
+    name = models.CharField(max_length=50)
+
+    items = models.Manager()
+
+
+# Values that the database makes, and values of other kinds.
+class Box(models.Model):
+    width = models.IntegerField(db_default=1)
+    height = models.IntegerField(db_default=2)
+    name = models.CharField(max_length=50, default="")
+    area = models.GeneratedField(
+        expression=models.F("width") * models.F("height"),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
+    lower_name = models.GeneratedField(
+        expression=Lower("name"),
+        output_field=models.CharField(max_length=50),
+        db_persist=True,
+    )
+
+
+class Document(models.Model):
+    data = models.JSONField(default=dict, null=True, blank=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class Cents(models.IntegerField):
+    """Decimal money in Python, whole cents in the database."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Decimal(value) / 100
+
+    def to_python(self, value: Any) -> Any:
+        return None if value is None else Decimal(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        if value is None or hasattr(value, "resolve_expression"):
+            return value
+        return int(Decimal(value) * 100)
+
+
+class Words(models.TextField):
+    """A list of words in Python, joined by commas in the database."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else self.to_python(value)
+
+    def to_python(self, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, (list, tuple)) else value
+
+
+class Price(models.Model):
+    amount = Cents(null=True, blank=True)
+    labels = Words(null=True, blank=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class Attachment(models.Model):
+    file = models.FileField(upload_to="attachments", null=True, blank=True)
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    payload = models.BinaryField(null=True, blank=True)
+    flag = models.BooleanField(null=True, blank=True)
+
+
+# What deleting a row does to those that point at it.
+class Owner(models.Model):
+    name = models.CharField(max_length=50)
+
+
+def first_owner() -> int | None:
+    owner = Owner.objects.order_by("pk").first()
+    return owner.pk if owner else None
+
+
+class Cascading(models.Model):
+    owner = models.ForeignKey(Owner, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class CascadingDeeper(models.Model):
+    cascading = models.ForeignKey(Cascading, on_delete=models.CASCADE, related_name="deeper")
+
+
+class Nulling(models.Model):
+    owner = models.ForeignKey(Owner, on_delete=models.SET_NULL, null=True, related_name="+")
+
+
+class Defaulting(models.Model):
+    owner = models.ForeignKey(
+        Owner, on_delete=models.SET_DEFAULT, default=None, null=True, related_name="+"
+    )
+
+
+class Setting(models.Model):
+    owner = models.ForeignKey(
+        Owner, on_delete=models.SET(first_owner), null=True, related_name="+"
+    )
+
+
+class Protecting(models.Model):
+    owner = models.ForeignKey(Owner, on_delete=models.PROTECT, related_name="+")
+
+
+class Restricting(models.Model):
+    owner = models.ForeignKey(Owner, on_delete=models.RESTRICT, related_name="+")
+
+
+class Ignoring(models.Model):
+    owner = models.ForeignKey(
+        Owner, on_delete=models.DO_NOTHING, db_constraint=False, related_name="ignoring"
+    )
+
+
+class Toy(models.Model):
+    """Its key is another column than ``id``: relations by ``to_field``."""
+
+    code = models.CharField(max_length=10, unique=True)
+
+
+class ToyPart(models.Model):
+    toy = models.ForeignKey(Toy, on_delete=models.CASCADE, to_field="code", related_name="parts")
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class LivePost(models.Model):
+    """Reads the database view ``tests_live_post``, which a test makes if it wants it."""
+
+    title = models.CharField(max_length=100)
+
+    class Meta:
+        managed = False
+        db_table = "tests_live_post"
