@@ -48,7 +48,9 @@ def spell(value: Any) -> str:
 
 
 def _mapping(value: Mapping[Any, Any]) -> str:
-    return "{" + ",".join(sorted(f"{spell(key)}:{spell(item)}" for key, item in value.items())) + "}"
+    return (
+        "{" + ",".join(sorted(f"{spell(key)}:{spell(item)}" for key, item in value.items())) + "}"
+    )
 
 
 def _other(value: Any) -> str:
@@ -59,9 +61,10 @@ def _other(value: Any) -> str:
         return f"<{value.__module__}.{value.__qualname__}>"
     if hasattr(value, "build_absolute_uri"):
         return repr(str(value.build_absolute_uri()))
-    for base in (str, bytes):
-        if isinstance(value, base):  # SafeString, TextChoices
-            return repr(base.__str__(value) if base is str else bytes(value))
+    if isinstance(value, str):  # SafeString, TextChoices
+        return repr(str.__str__(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return repr(bytes(value))
     if isinstance(value, enum.Enum) and not isinstance(value, int):
         return f"<{_class_name(value)}.{value.name}>"
     if isinstance(value, int):
@@ -141,7 +144,7 @@ def _by_its_own_text(value: Any) -> str:
     )
 
 
-def function_name(func: Callable[..., Any]) -> str:
+def function_name(func: Callable[..., Any], *, line: bool = True) -> str:
     """Module, qualified name and line of a function: what it is called in every process."""
     while isinstance(func, functools.partial):
         func = func.func
@@ -149,7 +152,7 @@ def function_name(func: Callable[..., Any]) -> str:
     code = getattr(func, "__code__", None)
     name = getattr(func, "__qualname__", None) or func.__class__.__qualname__
     module = getattr(func, "__module__", None) or func.__class__.__module__
-    if code is None or getattr(func, "__globals__", {}).get("CACHEOPS_DEBUG"):
+    if not line or code is None or getattr(func, "__globals__", {}).get("CACHEOPS_DEBUG"):
         return f"{module}.{name}"
     # The line tells apart local functions and lambdas of one name.
     return f"{module}.{name}:{code.co_firstlineno}"

@@ -63,7 +63,7 @@ class Settings:
     degrade_on_failure: bool = True
     replica_lag: float = 0.0
     skip_fields: tuple[str, ...] = ("FileField", "TextField", "BinaryField", "JSONField")
-    long_disjunction: int = 8
+    long_disjunction: int = 64
     lookup_limit: int = 100
     dynamic_limit: int = 100
     memo_size: int = 4096

@@ -1,272 +1,117 @@
-"""Functions and views that remember: ``cached_as`` until rows change, ``cached`` for a time.
-
-Results hang on what the samples depend on, and on a table of the function's own, whose one column
-``call`` names its calls: ``func.invalidate(…)`` is a change of the row of one call, and
-``func.invalidate_all()`` a change of the whole table. So a result that was begun before an
-invalidation is never stored after it, for rows and functions alike.
-"""
+"""Functions and views that remember: ``cached_as`` until rows change, ``cached`` for a time."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import sync_to_async
-
-from . import conf, engine, signals
-from .calls import digest, function_name
-from .core.entry import ANY_ROW, Change
-from .core.protocol import Outcome, ReadPlan, TablePlan, run
-from .memoize import (
-    ALoad,
-    Answer,
-    CacheMiss,
-    Call,
-    Load,
-    Options,
-    Pack,
-    Unstored,
-    as_it_is,
-    memoize,
-)
-from .samples import Resolved, Samples
-from .views import Vary, memoize_view
+from .memoize import DESCRIPTORS, Options, memoize
+from .responses import Vary, names
+from .results import EngineBackend, invalidate_functions, seconds
+from .samples import Samples
+from .views import memoize_view
 
 __all__ = ["cached", "cached_as", "cached_view", "cached_view_as", "invalidate_functions"]
 
-#: Every result of a function depends on this table: dropping it drops them all.
-FUNCTIONS_TABLE = "cacheops:functions"
 
-#: "For ever", in seconds: nothing is stored without an end.
-NO_TIMEOUT = 365 * 24 * 60 * 60.0
+def cached_as(
+    *samples: Any,
+    timeout: float | timedelta | None = None,
+    extra: Any = None,
+    lock: bool | None = None,
+    keep_fresh: bool = True,
+    **options: Any,
+) -> Callable[[Any], Any]:
+    """Cache the results of a function until rows change that the samples stand for.
 
+    ``samples`` are models, querysets, instances, or lists of those. ``timeout`` (seconds) and
+    ``lock`` default to what their profiles say; with ``lock`` one caller computes while the
+    others wait for it a bounded time. ``extra`` is a further part of the key: a value, or a
+    function of the call's arguments. ``keep_fresh`` is accepted and always true. More
+    ``options`` are those of ``memoize.Options``.
 
-def seconds(timeout: float | timedelta | None) -> float | None:
-    """A timeout as a number of seconds; ``None`` for none."""
-    if isinstance(timeout, timedelta):
-        return timeout.total_seconds()
-    if timeout is not None and (isinstance(timeout, bool) or not math.isfinite(timeout)):
-        raise ValueError(f"A timeout is a number of seconds or None, not {timeout!r}.")
-    return timeout
-
-
-class EngineBackend:
-    """Keeps results in the engine's store, valid as long as nothing that they hang on changes."""
-
-    def __init__(
-        self,
-        timeout: float | timedelta | None = None,
-        lock: bool | None = None,
-        samples: Samples | None = None,
-    ) -> None:
-        self._timeout = seconds(timeout)
-        self._lock = lock
-        self._samples = samples
-
-    # -- reading -------------------------------------------------------------------------------
-
-    def read(
-        self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
-    ) -> Answer:
-        """Answer from the store, or load and store."""
-        resolved = self._samples.resolved() if self._samples is not None else None
-        if resolved is not None and resolved.refusal():
-            return Answer(load(), False)
-        cache = engine.current()
-        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
-
-        def loading() -> Any:
-            return reading.loaded(load())
-
-        try:
-            outcome = cache.read(reading.plan, loading, **reading.codec(), **self._how(resolved))
-        except _NotStored:
-            return Answer(reading.value, False)
-        return reading.answered(outcome)
-
-    async def aread(
-        self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
-    ) -> Answer:
-        """``read`` for async callers."""
-        resolved = None
-        if self._samples is not None:
-            # The connection that tells belongs to the thread in which async code runs its SQL.
-            resolved, refusal = await sync_to_async(_resolve)(self._samples)
-            if refusal:
-                return Answer(await load(), False)
-        cache = engine.current()
-        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
-
-        async def loading() -> Any:
-            return reading.loaded(await load())
-
-        try:
-            outcome = await cache.aread(
-                reading.plan, loading, **reading.codec(), **self._how(resolved)
-            )
-        except _NotStored:
-            return Answer(reading.value, False)
-        return reading.answered(outcome)
-
-    def _how(self, resolved: Resolved | None) -> dict[str, Any]:
-        timeout, lock = self._timeout, self._lock
-        if resolved is not None:
-            timeout = resolved.timeout if timeout is None else timeout
-            lock = resolved.lock if lock is None else lock
-        return {"timeout": NO_TIMEOUT if timeout is None else timeout, "lock": bool(lock)}
-
-    def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
-        table = _table(cache, call.func)
-        own = TablePlan(table, ((("call", call.digest),),))
-        all_functions = TablePlan(FUNCTIONS_TABLE, (ANY_ROW,))
-        samples = tuple(resolved.plans(cache)) if resolved is not None else ()
-        name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
-        return ReadPlan(
-            cache.entry_key(table, bytes.fromhex(name)), (own, all_functions, *samples)
-        )
-
-    # -- one result ----------------------------------------------------------------------------
-
-    def get(self, call: Call) -> Any:
-        """The stored result of a call. Raises ``CacheMiss``."""
-        resolved = self._samples.resolved() if self._samples is not None else None
-        cache = engine.current()
-        plan = self._plan(cache, call, resolved)
-        return _found(cache.peek(plan, functools.partial(_decode, cache, plan)))
-
-    async def aget(self, call: Call) -> Any:
-        """``get`` for async callers."""
-        resolved = await self._aresolved()
-        cache = engine.current()
-        plan = self._plan(cache, call, resolved)
-        decode = functools.partial(_decode, cache, plan)
-        return _found(await cache.protocol.peek(cache.async_transport, plan, decode=decode))
-
-    def set(self, call: Call, value: Any) -> None:
-        """Store a result for a call; calls that are under way do not replace it."""
-        self.delete(call)
-        self.read(call, lambda: value, refresh=True)
-
-    async def aset(self, call: Call, value: Any) -> None:
-        """``set`` for async callers."""
-
-        async def load() -> Any:
-            return value
-
-        await self.adelete(call)
-        await self.aread(call, load, refresh=True)
-
-    def delete(self, call: Call) -> None:
-        """Drop the results of a call, in every variant."""
-        if _trusted(call.func):
-            cache = engine.current()
-            cache.invalidate(_changes(cache, call))
-
-    async def adelete(self, call: Call) -> None:
-        """``delete`` for async callers."""
-        if _trusted(call.func):
-            cache = engine.current()
-            await cache.ainvalidate(_changes(cache, call))
-
-    def key(self, call: Call) -> str:
-        """The key of the entry."""
-        resolved = self._samples.resolved() if self._samples is not None else None
-        return self._plan(engine.current(), call, resolved).entry.decode("utf-8", "replace")
-
-    # -- all results ---------------------------------------------------------------------------
-
-    def clear(self, func: Callable[..., Any]) -> None:
-        """Drop all results of a function."""
-        if _trusted(func):
-            cache = engine.current()
-            cache.invalidate_tables([_table(cache, func)])
-
-    async def aclear(self, func: Callable[..., Any]) -> None:
-        """``clear`` for async callers."""
-        if _trusted(func):
-            cache = engine.current()
-            await cache.protocol.drop_tables(cache.async_transport, [_table(cache, func)])
-
-    async def _aresolved(self) -> Resolved | None:
-        return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
+    Raises ``TypeError`` without samples, and when called ``ImproperlyConfigured`` if a sample's
+    model has no profile.
+    """
+    if _is_list(samples):
+        return _undecorated
+    backend = _backend_as(samples, timeout, lock)
+    chosen = Options(extra=extra, **options)
+    return lambda func: memoize(func, backend, chosen)
 
 
-class _NotStored(Exception):
-    """Ends a read whose value must not be stored."""
+def cached_view_as(
+    *samples: Any,
+    timeout: float | timedelta | None = None,
+    extra: Any = None,
+    lock: bool | None = None,
+    keep_fresh: bool = True,
+    vary_headers: str | Iterable[str] = (),
+    vary_cookies: str | Iterable[str] = (),
+    vary_user: bool = False,
+    vary_language: bool | None = None,
+) -> Callable[[Any], Any]:
+    """Cache the responses of a view until rows change that the samples stand for.
+
+    The key is the absolute URI, what ``extra`` gives and what the response is declared to vary
+    on. Only GET and HEAD requests are cached; see ``views`` for which responses.
+    """
+    if _is_list(samples):
+        return _undecorated
+    backend = _backend_as(samples, timeout, lock)
+    vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
+    return lambda view: memoize_view(view, backend, Options(extra=extra), vary)
 
 
-class _Reading:
-    """One read: turns values into stored bytes and back, and tells ``cache_read`` about it."""
+def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **options: Any) -> Any:
+    """Cache the results of a function for ``timeout`` seconds, or until they are invalidated.
 
-    def __init__(
-        self, cache: engine.Engine, plan: ReadPlan, call: Call, pack: Pack, refresh: bool
-    ) -> None:
-        self.plan = plan
-        self.value: Any = None
-        self._cache, self._call, self._pack, self._refresh = cache, call, pack, refresh
-
-    def codec(self) -> dict[str, Callable[[Any], Any]]:
-        """The two functions that the engine asks for."""
-        return {"encode": self._encode, "decode": self._decode}
-
-    def _encode(self, value: Any) -> bytes:
-        try:
-            packed = self._pack(value)
-        except Unstored:
-            raise _NotStored from None
-        return self._cache.codec.object_to_bytes(packed, self.plan.entry)
-
-    def _decode(self, data: bytes) -> Any:
-        if self._refresh:
-            raise CacheMiss  # whatever is there, load
-        return _decode(self._cache, self.plan, data)
-
-    def loaded(self, value: Any) -> Any:
-        """Note what the function returned."""
-        self.value = value
-        return value
-
-    def answered(self, outcome: Outcome) -> Answer:
-        """The end of a read."""
-        return Answer(outcome.value, outcome.hit)
+    Also as ``@cached`` without parentheses. For ``extra``, ``lock`` and ``options`` see
+    ``cached_as``. The decorated function has ``invalidate(…)``, ``invalidate_all()`` and
+    ``key(…)``, whose result has ``get()``, ``set(value)`` and ``delete()``.
+    """
+    if callable(timeout) or isinstance(timeout, DESCRIPTORS):
+        return cached()(timeout)
+    backend = EngineBackend(timeout, lock)
+    chosen = Options(extra=extra, **options)
+    return lambda func: memoize(func, backend, chosen)
 
 
-def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
-    return cache.codec.bytes_to_object(data, plan.entry)
+def cached_view(
+    timeout: Any = None,
+    extra: Any = None,
+    *,
+    lock: bool = False,
+    vary_headers: str | Iterable[str] = (),
+    vary_cookies: str | Iterable[str] = (),
+    vary_user: bool = False,
+    vary_language: bool | None = None,
+) -> Any:
+    """Cache the responses of a view for ``timeout`` seconds, or until they are invalidated.
+
+    Also as ``@cached_view`` without parentheses. ``invalidate(…)`` and ``key(…)`` of the
+    decorated view take a request or its absolute URI as the first argument.
+    """
+    if callable(timeout):
+        return cached_view()(timeout)
+    backend = EngineBackend(timeout, lock)
+    vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
+    return lambda view: memoize_view(view, backend, Options(extra=extra), vary)
 
 
-def _resolve(samples: Samples) -> tuple[Resolved, str]:
-    resolved = samples.resolved()
-    return resolved, resolved.refusal()
+def _backend_as(
+    samples: tuple[Any, ...], timeout: float | timedelta | None, lock: bool | None
+) -> EngineBackend:
+    if not samples:
+        raise TypeError("cached_as needs a model, a queryset or an instance to cache like.")
+    return EngineBackend(timeout, lock, Samples(samples, seconds(timeout), lock))
 
 
-def _found(outcome: Outcome) -> Any:
-    if not outcome.hit:
-        raise CacheMiss(outcome.reason)
-    return outcome.value
+def _is_list(samples: tuple[Any, ...]) -> bool:
+    # NOTE: a Paginator's object_list is a list instead of a queryset when a page is empty.
+    return len(samples) == 1 and isinstance(samples[0], list)
 
 
-def _table(cache: engine.Engine, func: Callable[..., Any]) -> str:
-    return cache.table(f"func:{function_name(func)}", func=func)
-
-
-def _changes(cache: engine.Engine, call: Call) -> list[Change]:
-    row = {"call": call.digest}
-    return [Change(_table(cache, call.func), row, row)]
-
-
-def _trusted(func: Callable[..., Any]) -> bool:
-    """Whether caching is on. While it is off the store is left alone, and so is the function's
-    table afterwards, until it was dropped."""
-    if conf.current().enabled:
-        return True
-    engine.distrust([f"func:{function_name(func)}"])
-    return False
-
-
-def invalidate_functions() -> None:
-    """Drop the results of all cached functions, views and fragments."""
-    engine.current().invalidate_tables([FUNCTIONS_TABLE])
+def _undecorated(func: Any) -> Any:
+    return func

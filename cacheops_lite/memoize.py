@@ -144,23 +144,29 @@ class Memo:
         self._namer = Namer(func)
         self._complained: set[str] = set()
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Name a call. Raises ``Unstable``."""
+    def call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
+    ) -> Call:
+        """Name a call, by the arguments ``named`` if they are given. Raises ``Unstable``."""
         options = self.options
         extra = options.extra
         if callable(extra):
             extra = extra(*args, **kwargs)
+        if named is not None:
+            args = named
         if options.args_rewrite is not None:
             args = (options.args_rewrite(*args),)
             return Call(self.func, self._namer.name_rewritten(args, kwargs, extra))
         return Call(self.func, self._namer.name_call(args, kwargs, extra))
 
-    def call_if_possible(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    def call_if_possible(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
+    ) -> Call | None:
         """Name a call; ``None`` if it cannot be cached, with a warning once for each reason."""
         if not conf.current().enabled:
             return None
         try:
-            return self.call(args, kwargs)
+            return self.call(args, kwargs, named)
         except Unstable as why:
             text = f"{self._namer.name} is not cached: {why}"
             if text not in self._complained and len(self._complained) < 100:
@@ -209,6 +215,12 @@ class Memo:
                 return Raised(error)
 
         return load
+
+
+#: What can be decorated and is not callable itself.
+DESCRIPTORS = (
+    property, classmethod, staticmethod, functools.cached_property, django_cached_property,
+)  # fmt: skip
 
 
 def memoize(func: Any, backend: Backend, options: Options) -> Any:

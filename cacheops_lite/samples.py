@@ -20,6 +20,9 @@ from .core.entry import ANY_ROW, Conj
 from .core.protocol import TablePlan
 from .orm import queryset, reads, registry, transactions
 
+#: Table -> conjunctions, any of which a changed row may meet.
+Tables = dict[str, tuple[Conj, ...]]
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -27,8 +30,8 @@ class Resolved:
 
     #: Names the samples: two different querysets make two entries.
     digest: str
-    #: Database alias -> table -> conjunctions, any of which a change may meet.
-    tables: dict[str, dict[str, tuple[Conj, ...]]]
+    #: By database alias.
+    tables: dict[str, Tables]
     #: Seconds.
     timeout: float
     lock: bool
@@ -77,7 +80,7 @@ class Samples:
     def _resolve(self, settings: conf.Settings) -> Resolved:
         names, reasons = [], []
         timeouts, locks = [self._timeout], [self._lock]
-        tables: dict[str, dict[str, tuple[Conj, ...]]] = {}
+        tables: dict[str, Tables] = {}
         for sample in self._samples:
             found = _one(sample, settings)
             names.append(found.digest)
@@ -134,11 +137,11 @@ def _one(sample: Any, settings: conf.Settings) -> Resolved:
         return _queryset(rows, profile)
     alias = router.db_for_read(sample)
     lineage = (sample, *sample._meta.get_parent_list())
-    tables = {each._meta.db_table: (ANY_ROW,) for each in lineage if each._meta.managed is not None}
+    tables: Tables = {each._meta.db_table: (ANY_ROW,) for each in lineage}
     return _checked(spell(sample), alias, tables, profile)
 
 
-def _queryset(sample: models.QuerySet[Any], profile: conf.Profile) -> Resolved:
+def _queryset(sample: Any, profile: conf.Profile) -> Resolved:
     chosen = queryset.choice(sample)
     timeout = chosen.timeout if chosen.timeout is not None else profile.timeout
     lock = chosen.lock if chosen.lock is not None else profile.lock
@@ -158,7 +161,7 @@ def _queryset(sample: models.QuerySet[Any], profile: conf.Profile) -> Resolved:
 def _checked(
     name: str,
     alias: str,
-    tables: dict[str, tuple[Conj, ...]],
+    tables: Tables,
     profile: conf.Profile,
     reason: str = "",
 ) -> Resolved:

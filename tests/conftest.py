@@ -13,7 +13,7 @@ import pytest
 import redis
 from django.conf import settings
 
-from . import servers
+from . import databases, servers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,9 @@ def running_servers() -> Iterator[None]:
             name = "redis-server" if binary == "redis" else binary
             started.append(servers.start_redis(name, folder=folder / "redis"))
     if settings.TEST_DB == "postgres":
-        started.append(servers.start_postgres(folder=folder / "db"))
+        started.append(databases.start_postgres(folder=folder / "db"))
     elif settings.TEST_DB == "mysql":
-        started.append(servers.start_mariadb(folder=folder / "db"))
+        started.append(databases.start_mariadb(folder=folder / "db"))
     yield
     for server in reversed(started):
         server.stop()
@@ -67,8 +67,13 @@ def redis_client(running_servers: None) -> Iterator[redis.Redis]:
 @pytest.fixture(autouse=True)
 def clean_cache(redis_client: redis.Redis) -> Iterator[None]:
     """Each test starts with an empty server and a cache that remembers nothing."""
+    from cacheops_lite.orm import reads
+
+    from .auditing import compare
+
     redis_client.flushdb()
     reset_cacheops()
+    reads.audit[:] = [compare]
     yield
     reset_cacheops()
 

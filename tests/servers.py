@@ -1,8 +1,8 @@
-"""Private servers for tests and demos: Valkey from a wheel, Redis, PostgreSQL, MariaDB.
+"""Private servers for tests and demos: how one lives and ends; Valkey from a wheel, and Redis.
 
 Each lives in a short temporary folder, listens on a unix socket only and ends with its owner:
 a small shell holds the server and waits on a pipe, so that even SIGKILL of the owner stops the
-server and removes the folder. Started by root, the databases run as an unprivileged user.
+server and removes the folder.
 """
 
 from __future__ import annotations
@@ -132,12 +132,6 @@ class KeyValueServer(Server):
             return connection.recv(65536)
 
 
-class DatabaseServer(Server):
-    """PostgreSQL or MariaDB; ``settings`` is a value for Django's DATABASES."""
-
-    settings: dict[str, Any]
-
-
 # ------------------------------------------------------------------ key-value
 
 
@@ -185,91 +179,6 @@ def valkey_binary() -> Path:
     return found[0]
 
 
-# ------------------------------------------------------------------ databases
-
-
-def postgres_settings(folder: Path, name: str = "cacheops") -> dict[str, Any]:
-    """For Django's DATABASES: the server that runs, or will run, in a folder."""
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": str(folder),
-        "USER": "cacheops",
-        "NAME": name,
-    }
-
-
-def mariadb_settings(folder: Path, name: str = "cacheops") -> dict[str, Any]:
-    """For Django's DATABASES: the server that runs, or will run, in a folder."""
-    return {
-        "ENGINE": "django.db.backends.mysql",
-        "HOST": f"{folder}/s",
-        "USER": "root",
-        "NAME": name,
-        "OPTIONS": {"charset": "utf8mb4"},
-    }
-
-
-def start_postgres(folder: Path | None = None) -> DatabaseServer:
-    """PostgreSQL on a fresh cluster: user ``cacheops``, no password, no fsync."""
-    binaries = find_binaries("postgres", "initdb", "/usr/lib/postgresql/*/bin")
-    user = unprivileged("postgres")
-    folder = folder or short_folder()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    give(folder, user)
-    setup(
-        [binaries / "initdb", "-D", folder / "data", "-U", "cacheops", "-A", "trust",
-         "-E", "UTF8", "--locale=C", "--no-sync"],
-        user,
-    )  # fmt: skip
-
-    def command(folder: Path) -> Sequence[str | Path]:
-        return [
-            binaries / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=",
-            "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off",
-        ]  # fmt: skip
-
-    # INT is PostgreSQL's fast shutdown; TERM would wait for open connections.
-    server = DatabaseServer(
-        command, folder=folder, user=user, signal="INT", socket_name=".s.PGSQL.5432"
-    )
-    server.wait_until(
-        lambda: "ready to accept connections" in server.log() and can_connect(server.socket)
-    )
-    server.settings = postgres_settings(folder)
-    return server
-
-
-def start_mariadb(folder: Path | None = None) -> DatabaseServer:
-    """MariaDB on a fresh data folder: user ``root``, no password, no fsync."""
-    sbin = find_binaries("mariadbd", "mariadbd", "/usr/sbin")
-    install = shutil.which("mariadb-install-db")
-    if install is None:
-        raise ServerFailed("mariadb-install-db is not installed")
-    user = unprivileged("mysql")
-    folder = folder or short_folder()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    give(folder, user)
-    data = f"--datadir={folder}/data"
-    setup(
-        [install, "--no-defaults", data, "--auth-root-authentication-method=normal",
-         "--skip-test-db", "--skip-name-resolve", f"--tmpdir={folder}"],
-        user,
-    )  # fmt: skip
-
-    def command(folder: Path) -> Sequence[str | Path]:
-        return [
-            sbin / "mariadbd", "--no-defaults", data, f"--socket={folder}/s",
-            f"--pid-file={folder}/mariadb.pid", f"--tmpdir={folder}", "--skip-networking",
-            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
-            "--innodb-doublewrite=0", "--character-set-server=utf8mb4",
-        ]  # fmt: skip
-
-    server = DatabaseServer(command, folder=folder, user=user)
-    server.wait_until(lambda: can_connect(server.socket))
-    server.settings = mariadb_settings(folder)
-    return server
-
-
 # --------------------------------------------------------------------- pieces
 
 
@@ -279,48 +188,10 @@ def short_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="col-", dir=base if len(base) < 60 else "/tmp"))
 
 
-def can_connect(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
-    return True
-
-
-def find_binaries(first: str, second: str, pattern: str) -> Path:
-    """The folder that holds both programs: on the PATH, else the newest that the glob finds."""
-    folders = [Path(found).resolve().parent] if (found := shutil.which(first)) else []
-    folders += sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
-    for folder in folders:
-        if (folder / first).exists() and (folder / second).exists():
-            return folder
-    raise ServerFailed(f"{first} is not installed")
-
-
-def unprivileged(preferred: str) -> str | None:
-    """Whom a database shall run as: nobody special unless we are root, whom databases refuse."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return preferred if preferred in known else "nobody"
-
-
 def drop_to(user: str | None) -> dict[str, Any]:
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
-
-
-def give(folder: Path, user: str | None) -> None:
-    if user is not None:
-        entry = pwd.getpwnam(user)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-
-
-def setup(command: Sequence[str | Path], user: str | None) -> None:
-    result = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", stdin=subprocess.DEVNULL, **drop_to(user)
-    )
-    if result.returncode != 0:
-        raise ServerFailed(f"{command[0]} failed:\n{result.stdout}{result.stderr}")
 
 
 def temporary_folder() -> Path:

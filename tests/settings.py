@@ -12,7 +12,8 @@ from pathlib import Path
 from settings_example import *  # noqa: F403
 from settings_example import INSTALLED_APPS
 
-from .servers import mariadb_settings, postgres_settings, redis_url, temporary_folder
+from .databases import mariadb_settings, postgres_settings
+from .servers import redis_url, temporary_folder
 
 _variable = f"CACHEOPS_TEST_FOLDER_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 if _variable not in os.environ:

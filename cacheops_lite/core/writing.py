@@ -189,12 +189,7 @@ class Writing(State):
 
     def _remember(self, table: str, seen: Seen) -> tuple[str, ...]:
         schemes = seen.schemes
-        living = (
-            schemes is not None
-            and not self.mismatch(seen)
-            and (seen.gen is None or schemes.gen == seen.gen)
-        )
-        names = schemes.names if schemes is not None and living else ()
+        names = schemes.names if schemes is not None and schemes.gen == seen.gen else ()
         self.schemes.set(table, names)
         self.note_used(table, names)
         return names

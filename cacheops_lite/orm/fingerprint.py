@@ -81,24 +81,25 @@ def spell_field(field: Any) -> str:
     return token
 
 
-def digest(
-    compiler: Any, sql: str, params: tuple[Any, ...], using: str, kind: str, packing: str
-) -> bytes:
-    """The digest of a compiled query.
+def text_hash(compiler: Any, sql: str, using: str, kind: str, packing: str) -> Any:
+    """The hash of all but the parameters; copy it, and ``update`` it with them.
 
     ``kind`` is "rows" or "single"; ``packing`` says how rows become results; ``using`` is the
     database alias, or "" where profiles say that all databases hold the same data.
-    Raises ``Unspellable``.
     """
     select = getattr(compiler, "select", None) or ()
     columns = ";".join(spell_field(_output_field(column[0])) for column in select)
-    text = "\x00".join(
-        (
-            _VERSION, kind, using, packing, columns, sql,
-            "\x00".join(map(spell_param, params)),
-        )
-    )  # fmt: skip
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE).digest()
+    text = "\x00".join((_VERSION, kind, using, packing, columns, sql, ""))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE)
+
+
+def digest(sql_hash: Any, params: tuple[Any, ...]) -> bytes:
+    """The digest of a compiled query. Raises ``Unspellable``."""
+    spelt = "\x00".join(map(spell_param, params))
+    hasher = sql_hash.copy()
+    hasher.update(spelt.encode("utf-8", "surrogatepass"))
+    result: bytes = hasher.digest()
+    return result
 
 
 def _output_field(expression: Any) -> Any:

@@ -33,7 +33,7 @@ class Choice:
 _DEFAULT = Choice()
 
 #: What the next one-row query of this context is run by (count, exists, aggregate).
-_single: ContextVar[reads.Single | None] = ContextVar("cacheops_lite_single", default=None)
+_single: ContextVar[Callable[[Any, Callable[[], Any]], Any] | None] = ContextVar("cacheops_lite_single", default=None)
 
 
 def choice(queryset: Any) -> Choice:
@@ -151,7 +151,7 @@ def fetch_all(original: Callable[..., Any], self: Any) -> None:
         op = choice(self).op
         profile = profile_for(self, op)
         if profile is not None:
-            self._result_cache = reads.fetch(self, op, profile)
+            self._result_cache = reads.fetch(self, profile)
     original(self)
 
 
@@ -169,28 +169,39 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
 
 def count(original: Callable[..., Any], self: Any) -> Any:
     """``count`` through the cache."""
-    return _singly(original, self, "count") if self._result_cache is None else original(self)
+    return original(self) if self._result_cache is not None else _single_op(original, self, "count")
 
 
 def exists(original: Callable[..., Any], self: Any) -> Any:
     """``exists`` through the cache."""
-    return _singly(original, self, "exists") if self._result_cache is None else original(self)
+    if self._result_cache is not None:
+        return original(self)
+    return _single_op(original, self, "exists")
+
+
+def _single_op(original: Callable[..., Any], queryset: Any, op: str) -> Any:
+    profile = profile_for(queryset, op)
+    if profile is None:
+        return original(queryset)
+
+    def ask(hook: Any) -> Any:
+        token = _single.set(hook)
+        try:
+            return original(queryset)
+        finally:
+            _single.reset(token)
+
+    return reads.single(queryset, op, profile, ask)
 
 
 def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     """``aggregate`` through the cache."""
-    return _singly(original, self, "aggregate", *args, **kwargs)
-
-
-def _singly(
-    original: Callable[..., Any], queryset: Any, op: str, *args: Any, **kwargs: Any
-) -> Any:
-    profile = profile_for(queryset, op)
+    profile = profile_for(self, "aggregate")
     if profile is None:
-        return original(queryset, *args, **kwargs)
-    token = _single.set(reads.Single(queryset.model, queryset.db, profile))
+        return original(self, *args, **kwargs)
+    token = _single.set(reads.Single(self.model, self.db, profile))
     try:
-        return original(queryset, *args, **kwargs)
+        return original(self, *args, **kwargs)
     finally:
         _single.reset(token)
 

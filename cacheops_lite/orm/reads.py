@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db import connections
 from django.db.models.sql.constants import SINGLE
+from django.db.models.sql.query import Query
 from django.utils.asyncio import async_unsafe
 
 from .. import conf, engine, signals
 from ..core.entry import ANY_ROW, Conj
 from ..core.memo import Recent
 from ..core.protocol import Outcome, ReadPlan, TablePlan
-from . import conditions, fingerprint, registry, rows, transactions, values
+from . import conditions, fingerprint, registry, rows, templates, transactions, values
+from .shapes import Shape, shape_of
 
 
 class Plan(NamedTuple):
@@ -36,10 +39,21 @@ class Attempt(NamedTuple):
     compiler: Any
     plan: Plan | None
     reason: str
+    sql_hash: Any = None
+    params: tuple[Any, ...] = ()
 
 
 _plans: Recent[bytes, Plan] = Recent(4096)
-conf.on_reset(_plans.clear)
+#: What compiling one query of a shape taught (templates.py).
+_templates: Recent[Any, templates.Template] = Recent(4096)
+#: Plans under the names that keys carry; not kept where a prefix function decides at each call.
+_ready: Recent[bytes, ReadPlan] = Recent(8192)
+for _memo in (_plans, _templates, _ready):
+    conf.on_reset(_memo.clear)
+
+#: Called with (query, alias, profile, packing or op, plan) of every query that was not compiled:
+#: the switch by which tests compare each fast answer with the slow one.
+audit: list[Callable[[Any, str, conf.Profile, str, Plan], None]] = []
 
 
 @async_unsafe("You cannot call this from an async context - use a thread or sync_to_async.")
@@ -61,23 +75,24 @@ def plan_compiler(
     except (EmptyResultSet, FullResultSet):
         return Attempt(compiler, None, "the database is not asked (empty result)")
     compiled = (sql, params)
-    compiler.as_sql = lambda: compiled  # compiling twice would cost as much as the query
+    compiler.as_sql = lambda *args, **kwargs: compiled  # compiling again would cost a query's time
+    params = tuple(params)
+    alias = "" if profile.db_agnostic else using
+    sql_hash = fingerprint.text_hash(compiler, sql, alias, kind, packing)
     try:
-        alias = "" if profile.db_agnostic else using
-        digest = fingerprint.digest(compiler, sql, tuple(params), alias, kind, packing)
+        digest = fingerprint.digest(sql_hash, params)
     except fingerprint.Unspellable as why:
         return Attempt(compiler, None, str(why))
     plan = _plans.get(digest)
     if plan is None:
         plan = _make_plan(compiler, sql, digest)
         _plans.set(digest, plan)
-    if plan.reason:
-        return Attempt(compiler, plan, plan.reason)
-    return Attempt(compiler, plan, transactions.read_refusal(using, plan.tables))
+    reason = plan.reason or transactions.read_refusal(using, plan.tables)
+    return Attempt(compiler, plan, reason, sql_hash, params)
 
 
 def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:
-    found = conditions.analyse(compiler, sql)
+    found = conditions.analyse(compiler, sql, conf.current().long_disjunction)
     reason = found.reason
     tables = dict(found.tables)
     for dynamic in found.dynamic:
@@ -92,31 +107,30 @@ def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:
 
 def read_plan(cache: engine.Engine, plan: Plan, using: str, main: str) -> ReadPlan:
     """The plan under the names that keys carry."""
-    dynamic = {item.table for item in plan.dynamic}
-    tables = tuple(
-        TablePlan(cache.table(table, using), conjs, table in dynamic)
-        for table, conjs in plan.tables.items()
-    )
-    return ReadPlan(cache.entry_key(cache.table(main, using), plan.digest), tables)
+    fixed = isinstance(cache.settings.prefix, str)
+    ready = _ready.get(plan.digest) if fixed else None
+    if ready is None:
+        dynamic = {item.table for item in plan.dynamic}
+        tables = tuple(
+            TablePlan(cache.table(table, using), conjs, table in dynamic)
+            for table, conjs in plan.tables.items()
+        )
+        ready = ReadPlan(cache.entry_key(cache.table(main, using), plan.digest), tables)
+        if fixed:
+            _ready.set(plan.digest, ready)
+    return ready
 
 
-def run(
-    tried: Attempt,
-    model: Any,
-    using: str,
-    profile: conf.Profile,
-    load: Callable[[], rows.Rows],
-) -> rows.Rows:
-    """Read rows through the cache."""
-    plan = tried.plan
-    if plan is None or tried.reason:
-        return load()
+def through(
+    plan: Plan, model: Any, using: str, profile: conf.Profile, load: Callable[[], rows.Rows]
+) -> Outcome:
+    """Read rows through the cache; the caller has made sure that it may."""
     _forbid_event_loop()
     cache = engine.current()
     wanted = read_plan(cache, plan, using, model._meta.db_table)
     codec = cache.codec
     context = wanted.entry
-    outcome: Outcome = cache.read(
+    outcome = cache.read(
         wanted,
         load,
         encode=lambda value: codec.rows_to_bytes(value, context),
@@ -127,8 +141,7 @@ def run(
     )
     if signals.cache_read.has_listeners(model):
         signals.cache_read.send(sender=model, func=None, hit=outcome.hit)
-    found: rows.Rows = outcome.value
-    return found
+    return outcome
 
 
 def _dynamic(
@@ -152,15 +165,59 @@ def _dynamic(
     return discover
 
 
-def fetch(queryset: Any, op: str, profile: conf.Profile) -> list[Any]:
+# -- rows --------------------------------------------------------------------------------------
+
+
+def fetch(queryset: Any, profile: conf.Profile) -> list[Any]:
     """The results of a queryset, through the cache."""
-    tried = attempt(queryset.query, queryset.db, profile, "rows", packing(queryset))
+    query, using = queryset._query, queryset.db
+    model = queryset.model
+    shape = shape_of(query)
+    key = (
+        shape and (shape.structure, using, profile.db_agnostic, queryset._iterable_class,
+                   queryset._fields)
+    )  # fmt: skip
+    packs = packing(queryset)
+    quick = _quick(shape, key, query, using, profile, packs)
+    if quick is not None:
+        compilers: list[Any] = []
+
+        def compile_and_load() -> rows.Rows:
+            compilers.append(query.get_compiler(using))
+            return rows.load_rows(compilers[0])
+
+        outcome = through(quick.plan, model, using, profile, compile_and_load)
+        return rows.produce(queryset, quick.produce, outcome.value)
+    tried = attempt(queryset.query, using, profile, "rows", packs)
+    if shape is not None and tried.plan is not None and not tried.plan.reason:
+        _learn(shape, key, tried)
     if tried.plan is None or tried.reason:
         return rows.evaluate(queryset, tried.compiler)
-    found = run(
-        tried, queryset.model, queryset.db, profile, lambda: rows.load_rows(tried.compiler)
+    outcome = through(
+        tried.plan, model, using, profile, lambda: rows.load_rows(tried.compiler)
     )
-    return rows.replay(queryset, tried.compiler, found)
+    return rows.replay(queryset, tried.compiler, outcome.value)
+
+
+def _quick(
+    shape: Shape | None, key: Any, query: Any, using: str, profile: conf.Profile, packs: str
+) -> templates.Quick | None:
+    """The plan of a query of a known shape that may be read now, without compiling it."""
+    template = _templates.get(key) if shape is not None else None
+    if shape is None or template is None:
+        return None
+    plan = template.fill(shape.slots, None, connections[using])
+    if plan is None or transactions.read_refusal(using, plan.tables):
+        return None
+    for check in audit:
+        check(query, using, profile, packs, plan)
+    return templates.Quick(plan, template.produce)
+
+
+def _learn(shape: Shape, key: Any, tried: Attempt) -> None:
+    made = templates.make(shape, tried.compiler, tried.plan, tried.sql_hash, tried.params)
+    if made is not None and _templates.get(key) is None:
+        _templates.set(key, made)
 
 
 def packing(queryset: Any) -> str:
@@ -170,20 +227,80 @@ def packing(queryset: Any) -> str:
     return f"{queryset.model._meta.label}|{kind.__module__}.{kind.__qualname__}|{names}"
 
 
+# -- single results ----------------------------------------------------------------------------
+
+
 class Single:
     """Runs the one-row query that Django is about to make for count, exists or aggregate."""
 
     def __init__(self, model: Any, using: str, profile: conf.Profile) -> None:
         self.model, self.using, self.profile = model, using, profile
-        #: Kept for explain: set instead of running.
+        #: What was compiled and run, for learning its template.
         self.tried: Attempt | None = None
 
     def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
         tried = self.tried = plan_compiler(compiler, self.using, self.profile, SINGLE, "")
+        if tried.plan is None or tried.reason:
+            return execute()
 
         def load() -> rows.Rows:
             row = execute()
             return [] if row is None else [tuple(row)]
 
-        found = run(tried, self.model, self.using, self.profile, load)
+        found = through(tried.plan, self.model, self.using, self.profile, load).value
         return found[0] if found else None
+
+
+class Recorder:
+    """Runs a one-row query and keeps the row, when the answer's key is known already."""
+
+    def __init__(self) -> None:
+        self.rows: rows.Rows = []
+
+    def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
+        row = execute()
+        self.rows = [] if row is None else [tuple(row)]
+        return row
+
+
+def single(
+    queryset: Any,
+    op: str,
+    profile: conf.Profile,
+    ask: Callable[[Callable[[Any, Callable[[], Any]], Any]], Any],
+) -> Any:
+    """``count()`` or ``exists()`` through the cache.
+
+    ``ask(hook)`` runs Django's method and hands its one-row query to ``hook``.
+    """
+    using = queryset.db
+    shape = shape_of(queryset._query)
+    key = shape and (shape.structure, using, profile.db_agnostic, op)
+    quick = _quick(shape, key, queryset._query, using, profile, op)
+    if quick is not None:
+
+        def load() -> rows.Rows:
+            recorder = Recorder()
+            ask(recorder)
+            return recorder.rows
+
+        found = through(quick.plan, queryset.model, using, profile, load).value
+        return _single_value(op, found)
+    hook = Single(queryset.model, using, profile)
+    answer = ask(hook)
+    tried = hook.tried
+    if (
+        shape is not None
+        and tried is not None
+        and tried.plan is not None
+        and not tried.plan.reason
+        and tried.compiler.query.__class__ is Query
+    ):
+        _learn(shape, key, tried)
+    return answer
+
+
+def _single_value(op: str, found: rows.Rows) -> Any:
+    if op == "exists":
+        return bool(found)
+    return int(found[0][0]) if found else 0

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import connections
 from django.db.models.sql.constants import MULTI
+
+from .build import builder
 
 Rows = list[tuple[Any, ...]]
 
@@ -37,6 +40,31 @@ def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
     compiler.execute_sql = execute_sql
     compiler.results_iter = results_iter
     return evaluate(queryset, compiler)
+
+
+class _Replayer:
+    """As much of a compiler as iterables ask for, when nothing has to be compiled."""
+
+    def __init__(self, query: Any, using: str, produce: Any, rows: Rows) -> None:
+        self.query, self.using, self.connection = query, using, connections[using]
+        self.select, self.klass_info = produce.select, produce.klass_info
+        self.annotation_col_map, self.col_count = produce.annotation_col_map, produce.col_count
+        self.rows = rows
+
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Rows:
+        return self.rows
+
+    def results_iter(self, *args: Any, **kwargs: Any) -> Any:
+        return iter(self.rows)
+
+
+def produce(queryset: Any, produced: Any, rows: Rows) -> list[Any]:
+    """What iterating the queryset gives for these rows, without compiling it."""
+    build = builder(queryset, produced)
+    if build is not None:
+        return build(rows)
+    replayer = _Replayer(queryset._query, queryset.db, produced, rows)
+    return list(queryset._iterable_class(_staged(queryset, replayer)))
 
 
 def _staged(queryset: Any, compiler: Any) -> Any:

@@ -1,1 +1,1 @@
-"""The main job, watched: the world's countries cached, changed, and dropped exactly where needed."""
+"""The main job, watched: the world's countries, cached, changed, dropped where needed."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 WIDTH = 100
 
@@ -13,49 +15,40 @@ def title(text: str) -> None:
 
 
 def say(text: str) -> None:
-    print(textwrap.fill(" ".join(text.split()), WIDTH), flush=True)
+    print(textwrap.fill(" ".join(text.split()), WIDTH), end="\n\n", flush=True)
 
 
 def step(text: str) -> None:
     """The beginning of a line that ``done()`` ends: a long step shows that it runs."""
-    print(f"  {text:<34}", end="", flush=True)
+    print(f"  {text:<36}", end="", flush=True)
 
 
 def done(text: str) -> None:
     print(text, flush=True)
 
 
-def code(text: str) -> None:
-    for line in textwrap.dedent(text).strip().splitlines():
-        print(f"    {line}"[:WIDTH], flush=True)
+def body(function: Callable[..., Any]) -> None:
+    """Show the code of a function: what is shown is what runs."""
+    lines = inspect.getsource(function).splitlines()[1:]
+    print(textwrap.indent(textwrap.dedent("\n".join(lines)), "    ") + "\n", flush=True)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]], right: str = "") -> None:
-    """Print a table; ``right`` names the heads of right-aligned columns, separated by spaces.
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> None:
+    """Print a table; ``align`` has "l" or "r" for each column.
 
     The last column takes what is left of the width, folded.
     """
     texts = [[str(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(head), *(len(row[i]) for row in texts)) for i, head in enumerate(heads[:-1])
-    ]
-    rest = WIDTH - 2 - sum(width + 2 for width in widths)
-    aligned = [head in right.split() for head in heads]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(cells[:-1], widths, aligned, strict=False)
-        ]
-        return "  " + "  ".join([*padded, cells[-1]]).rstrip()
-
-    print(line(heads))
-    print(line(["-" * width for width in widths] + ["-" * min(rest, max(map(len, (heads[-1], *(row[-1] for row in texts)))))]))
-    for row in texts:
-        first, *more = textwrap.wrap(row[-1], rest) or [""]
-        print(line([*row[:-1], first]))
-        for extra in more:
-            print(line([*("" for _ in widths), extra]))
+    widths = [max(map(len, column)) for column in zip(heads, *texts, strict=True)]
+    widths[-1] = min(widths[-1], WIDTH - 2 - sum(width + 2 for width in widths[:-1]))
+    for row in (heads, ["-" * width for width in widths], *texts):
+        first, *more = textwrap.wrap(row[-1], widths[-1], break_on_hyphens=False) or [""]
+        for cells in ([*row[:-1], first], *([""] * (len(row) - 1) + [line] for line in more)):
+            padded = (
+                cell.rjust(width) if side == "r" else cell.ljust(width)
+                for cell, width, side in zip(cells, widths, align, strict=True)
+            )
+            print(("  " + "  ".join(padded)).rstrip())
     print(flush=True)
 
 
@@ -71,4 +64,3 @@ class Claims:
             self.held += 1
         else:
             self.failed.append(text)
-            print(f"  CLAIM FAILED: {text}", flush=True)

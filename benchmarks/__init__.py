@@ -1,0 +1,1 @@
+"""What a hit, a miss and a write cost."""

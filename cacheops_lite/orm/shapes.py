@@ -1,0 +1,183 @@
+"""The structure of a query, walked without compiling it, and the parameters that fill it.
+
+Two queries of one *shape* run the same SQL text with other parameters. What was learnt by
+compiling the first (SQL, dependencies, how rows become objects) then serves all of them. The walker
+knows the common forms; anything else has no shape and is compiled every time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from django.db.models import lookups
+from django.db.models.expressions import Col
+from django.db.models.fields import related_lookups
+from django.db.models.sql.datastructures import BaseTable, Join
+from django.db.models.sql.query import Query
+from django.db.models.sql.where import WhereNode
+
+#: Lookups whose SQL is decided by their class, their column and the presence of a value.
+_MODULES = frozenset({lookups.__name__, related_lookups.__name__})
+_SCALARS = frozenset(
+    {str, int, decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
+)
+_EXACT = (lookups.Exact, related_lookups.RelatedExact)
+_IN = (lookups.In, related_lookups.RelatedIn)
+
+
+class Slot(NamedTuple):
+    """One leaf of the where tree whose values are parameters."""
+
+    leaf: Any
+    values: tuple[Any, ...]
+    #: Whether the dependencies can be spelt from these values: an equality of a column.
+    equality: bool
+
+
+class Shape(NamedTuple):
+    """A hashable structure, and the slots in the order of the tree."""
+
+    structure: tuple[Any, ...]
+    slots: list[Slot]
+
+
+def shape_of(query: Any) -> Shape | None:
+    """The shape of a SELECT query, or ``None`` if the walker does not know all of it."""
+    if (
+        type(query) is not Query
+        or query.combinator
+        or query.annotations
+        or query.extra_tables
+        or query.extra_order_by
+        or query.group_by is not None
+        or query.distinct_fields
+        or query.explain_info is not None
+        or query.subquery
+        or query.external_aliases
+        or query._filtered_relations
+        or query.extra
+        or "get_compiler" in query.__dict__
+    ):
+        return None
+    slots: list[Slot] = []
+    where = _where(query.where, slots)
+    if where is None:
+        return None
+    order_by = query.order_by
+    for item in order_by:
+        if type(item) is not str:
+            return None
+    select = query.select
+    if select:
+        for column in select:
+            if type(column) is not Col:
+                return None
+        select = tuple((column.alias, column.target) for column in select)
+    alias_map = query.alias_map
+    joins = _joins(query) if alias_map else ()
+    if joins is None:
+        return None
+    related = query.select_related
+    fields, defer = query.deferred_loading
+    return Shape(
+        (
+            query.model, where, joins, select, query.default_cols, order_by,
+            query.default_ordering, query.standard_ordering, query.low_mark, query.high_mark,
+            query.distinct, related if type(related) is bool else _frozen(related),
+            query.max_depth, frozenset(fields), defer, query.values_select,
+            tuple(query.selected) if query.selected else None, query.alias_prefix,
+        ),
+        slots,
+    )  # fmt: skip
+
+
+def _frozen(tree: Any) -> Any:
+    return tuple((name, _frozen(below)) for name, below in tree.items()) if tree else ()
+
+
+def _joins(query: Any) -> tuple[Any, ...] | None:
+    counts = query.alias_refcount
+    if len(query.alias_map) == 1:
+        ((alias, table),) = query.alias_map.items()
+        if type(table) is BaseTable:
+            return ((alias, table.table_name, counts[alias] > 0),)
+    found: list[Any] = []
+    for alias, table in query.alias_map.items():
+        if type(table) is BaseTable:
+            found.append((alias, table.table_name, counts[alias] > 0))
+        elif type(table) is Join and table.filtered_relation is None:
+            found.append(
+                (
+                    alias, table.table_name, table.join_type, table.parent_alias,
+                    table.join_field, table.nullable, counts[alias] > 0,
+                )  # fmt: skip
+            )
+        else:
+            return None
+    return tuple(found)
+
+
+def _where(node: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
+    if type(node) is not WhereNode:
+        return None
+    parts: list[Any] = [node.connector, node.negated]
+    for child in node.children:
+        kind = type(child)
+        part = _where(child, slots) if kind is WhereNode else _leaf(kind, child, slots)
+        if part is None:
+            return None
+        parts.append(part)
+    return tuple(parts)
+
+
+def _leaf(kind: Any, leaf: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
+    if kind.__module__ not in _MODULES:
+        return None
+    column = leaf.lhs
+    if type(column) is not Col or leaf.bilateral_transforms:
+        return None
+    head = (kind, column.alias, column.target, column.output_field)
+    value = leaf.rhs
+    of = type(value)
+    if issubclass(kind, lookups.IsNull):
+        return (*head, value) if of is bool else None
+    if issubclass(kind, _IN):
+        return _in(head, leaf, value, slots)
+    if of is bool or value is None:  # their SQL differs from that of other values
+        return (*head, value)
+    if of in _SCALARS:
+        slots.append(Slot(leaf, (value,), issubclass(kind, _EXACT)))
+        return (*head, of)
+    if of is tuple or of is list:
+        if not all(type(item) in _SCALARS for item in value):
+            return None
+        slots.append(Slot(leaf, tuple(value), False))
+        return (*head, of, tuple(map(type, value)))
+    return None
+
+
+def _in(
+    head: tuple[Any, ...], leaf: Any, value: Any, slots: list[Slot]
+) -> tuple[Any, ...] | None:
+    if type(value) not in (list, tuple, set, frozenset):
+        return None
+    items = tuple(value)
+    kinds = set(map(type, items))
+    # NULLs and repeated values are left out by the compiler: the text would vary.
+    if len(kinds) != 1 or not kinds <= _SCALARS or len(set(items)) != len(items):
+        return None
+    slots.append(Slot(leaf, items, True))
+    return (*head, len(items), kinds.pop())
+
+
+def parameters(slots: Iterable[Slot], compiler: Any, connection: Any) -> list[Any]:
+    """The SQL parameters of the slots, as the compiler will make them."""
+    found: list[Any] = []
+    for slot in slots:
+        _, params = slot.leaf.process_rhs(compiler, connection)
+        found.extend(params)
+    return found

@@ -1,0 +1,169 @@
+"""What compiling one query of a shape taught, to be filled with the parameters of the next.
+
+A template gives the very key and dependencies that compiling would give: the digest goes on from
+the hashed SQL text with the new parameters, and the terms that came from parameters are spelt
+anew. It is made only where that is certain: each column is constrained once, and each term can be
+traced to one parameter. Otherwise the plan is kept for these very parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..core.entry import Conj
+from ..core.memo import Recent
+from . import fingerprint, values
+from .shapes import Shape, Slot, parameters
+
+#: A term of a template: its column, its constant text or None, and (slot, element) if not constant.
+Term = tuple[str, str | None, tuple[int, int]]
+
+
+class Produce(NamedTuple):
+    """What turns rows into results without a compiler: what the compiler found out."""
+
+    select: Any
+    klass_info: Any
+    annotation_col_map: Any
+    col_count: Any
+
+
+class Quick(NamedTuple):
+    """A query known without compiling it."""
+
+    plan: Any
+    produce: Produce
+
+
+class Template:
+    """One shape under one alias and packing."""
+
+    def __init__(
+        self, produce: Produce, plan: Any, sql_hash: Any, terms: dict[str, tuple[Any, ...]] | None
+    ) -> None:
+        self.produce = produce
+        self.plan = plan
+        self.sql_hash = sql_hash
+        #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
+        self.terms = terms
+        #: Spelt parameters -> plan.
+        self.known: Recent[str, Any] = Recent(1024)
+
+    def fill(self, slots: list[Slot], compiler: Any, connection: Any) -> Any | None:
+        """The plan for these parameters, or ``None`` if the query must be compiled."""
+        try:
+            spelt = "\x00".join(
+                map(fingerprint.spell_param, parameters(slots, compiler, connection))
+            )
+        except fingerprint.Unspellable:
+            return None
+        plan = self.known.get(spelt)
+        if plan is None and self.terms is not None:
+            tables = self._tables(slots)
+            if tables is not None:
+                hasher = self.sql_hash.copy()
+                hasher.update(spelt.encode("utf-8", "surrogatepass"))
+                plan = self.plan._replace(digest=hasher.digest(), tables=tables)
+                self.known.set(spelt, plan)
+        return plan
+
+    def _tables(self, slots: list[Slot]) -> dict[str, tuple[Conj, ...]] | None:
+        texts = _texts(slots)
+        if texts is None or self.terms is None:
+            return None
+        return {
+            table: tuple(
+                tuple(
+                    (column, texts[place[0]][place[1]] if constant is None else constant)
+                    for column, constant, place in conj
+                )
+                for conj in conjs
+            )
+            for table, conjs in self.terms.items()
+        }
+
+
+def _texts(slots: list[Slot]) -> list[list[str]] | None:
+    """The canonical texts of the equality slots; ``None`` if one cannot be spelt."""
+    found: list[list[str]] = []
+    for slot in slots:
+        texts: list[str] = []
+        if slot.equality:
+            field = slot.leaf.lhs.target
+            for value in slot.values:
+                text = values.text(field, value, prepared=True)
+                if text is None:
+                    return None
+                texts.append(text)
+        found.append(texts)
+    return found
+
+
+def make(
+    shape: Shape, compiler: Any, plan: Any, sql_hash: Any, params: tuple[Any, ...]
+) -> Template | None:
+    """A template from a query that was compiled and planned; ``None`` if nothing can be kept."""
+    try:
+        ours = parameters(shape.slots, compiler, compiler.connection)
+        spelt = [fingerprint.spell_param(value) for value in ours]
+        if spelt != [fingerprint.spell_param(value) for value in params]:
+            return None  # the compiler has parameters of its own, or another order
+    except fingerprint.Unspellable:
+        return None
+    produce = Produce(
+        compiler.select,
+        compiler.klass_info,
+        compiler.annotation_col_map,
+        compiler.col_count,
+    )
+    template = Template(produce, plan, sql_hash, _terms(shape, plan.tables, _joined(compiler, plan)))
+    template.known.set("\x00".join(spelt), plan)
+    return template
+
+
+def _joined(compiler: Any, plan: Any) -> bool:
+    """Whether there is more than one table, some perhaps found only when compiling."""
+    return len(compiler.query.alias_map) > 1 or len(plan.tables) > 1
+
+
+def _terms(
+    shape: Shape, tables: dict[str, tuple[Conj, ...]], joined: bool
+) -> dict[str, tuple[Any, ...]] | None:
+    columns = _constrained(shape.structure[1])
+    if len(columns) != len(set(columns)):
+        return None
+    texts = _texts(shape.slots)
+    if texts is None:
+        return None
+    places: dict[tuple[str, str], tuple[int, int]] = {}
+    for index, (slot, spelt) in enumerate(zip(shape.slots, texts, strict=True)):
+        for element, text in enumerate(spelt):
+            name = "" if joined else slot.leaf.lhs.target.column
+            if (name, text) in places:
+                return None  # two parameters that look alike here may differ the next time
+            places[name, text] = (index, element)
+    if joined and len(columns) > 1:
+        # A value is carried to the columns it is joined with: only a single one can be traced.
+        return None
+    found: dict[str, tuple[Any, ...]] = {}
+    for table, conjs in tables.items():
+        made = []
+        for conj in conjs:
+            terms: list[Term] = []
+            for column, text in conj:
+                place = places.get(("" if joined else column, text))
+                terms.append((column, None, place) if place else (column, text, (0, 0)))
+            made.append(tuple(terms))
+        found[table] = tuple(made)
+    return found
+
+
+def _constrained(where: tuple[Any, ...]) -> list[Any]:
+    """The (alias, column) of every leaf, each as often as it occurs."""
+    found: list[Any] = []
+    for part in where[2:]:
+        if isinstance(part[0], str):
+            found += _constrained(part)
+        else:
+            found.append((part[1], part[2].column))
+    return found

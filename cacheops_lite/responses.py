@@ -1,0 +1,201 @@
+"""What may be stored of a view's response, what tells responses apart, and their stored form.
+
+The rules are those of a shared cache (RFC 9111) as far as a view can know them: only complete 200
+responses, none that sets cookies, carries a CSRF token, is streamed, or says ``private``,
+``no-store`` or ``no-cache``. A 304 answers one client's validators, so it is never stored; a
+stored 200 answers them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.utils import timezone
+from django.utils.cache import get_conditional_response
+from django.utils.http import parse_http_date_safe
+from django.utils.translation import get_language
+
+from .memoize import Unstored
+
+_UNSHARED = frozenset({"private", "no-store", "no-cache"})
+
+#: Django sets this in ``request.META`` when a CSRF token was asked for.
+_TOKEN_FLAG = "CSRF_COOKIE_NEEDS_UPDATE"  # noqa: S105 (a name)
+
+
+@dataclass(frozen=True, slots=True)
+class Vary:
+    """What of a request makes another response, besides its URI and the view's arguments."""
+
+    headers: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
+    user: bool = False
+    #: ``None``: as ``USE_I18N`` says.
+    language: bool | None = None
+
+    @property
+    def by_language(self) -> bool:
+        """Whether responses differ by the active language."""
+        return settings.USE_I18N if self.language is None else self.language
+
+    def covers(self, header: str) -> bool:
+        """Whether a header (lower case) that a response names in ``Vary`` is declared here."""
+        if header in map(str.lower, self.headers):
+            return True
+        if header == "cookie":
+            return self.user or bool(self.cookies)
+        return header == "accept-language" and self.by_language
+
+    def values(self, request: Any, user: Any) -> list[str]:
+        """The texts that tell requests apart; ``user`` is the request's user, if asked for."""
+        texts = [f"h:{name.lower()}={request.headers.get(name)!r}" for name in self.headers]
+        texts += [f"c:{name}={request.COOKIES.get(name)!r}" for name in self.cookies]
+        if self.user:
+            texts.append(f"u:{getattr(user, 'pk', None)!r}")
+        if self.by_language:
+            texts.append(f"l:{get_language()}")
+        if settings.USE_TZ:
+            texts.append(f"z:{timezone.get_current_timezone()}")
+        if request.method == "HEAD":
+            texts.append("HEAD")
+        return texts
+
+
+def names(value: str | Iterable[str]) -> tuple[str, ...]:
+    """What users write for one name, or several."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+class Fresh(NamedTuple):
+    """What a view just returned, and whether it used a CSRF token for that."""
+
+    response: Any
+    token: bool
+
+
+class VaryOn(NamedTuple):
+    """Stored instead of a response: it differs by these request headers (lower case, sorted)."""
+
+    headers: tuple[str, ...]
+
+    def values(self, request: Any) -> list[str]:
+        """The texts that tell requests apart."""
+        return [f"v:{name}={request.headers.get(name)!r}" for name in self.headers]
+
+
+class Unrendered(NamedTuple):
+    """Stored of a REST framework response that is rendered later, negotiated for each request."""
+
+    kind: type
+    data: Any
+    status: int
+    template_name: Any
+    headers: dict[str, str]
+    exception: bool
+    content_type: str | None
+
+
+def pack(fresh: Fresh, vary: Vary, known: tuple[str, ...]) -> Any:
+    """What to store of a fresh response that was asked for with the headers ``known`` in its key.
+
+    Raises ``Unstored``.
+    """
+    response = fresh.response
+    if fresh.token or not _shareable(response):
+        raise Unstored
+    found = {name.lower() for name in _parts(response.headers.get("Vary", ""))}
+    if "*" in found:
+        raise Unstored
+    found = {name for name in found if not vary.covers(name)}
+    if found <= set(known):
+        return _freeze(response)
+    if known:
+        raise Unstored  # it varies on more than it did: learned anew when the known names expire
+    return VaryOn(tuple(sorted(found)))
+
+
+def unpack(stored: Any) -> Any:
+    """A response from what ``pack`` made of one."""
+    if not isinstance(stored, Unrendered):
+        return stored
+    return stored.kind(
+        data=stored.data, status=stored.status, template_name=stored.template_name,
+        headers=stored.headers, exception=stored.exception, content_type=stored.content_type,
+    )  # fmt: skip
+
+
+def _parts(header: str) -> list[str]:
+    return [part.strip() for part in header.split(",") if part.strip()]
+
+
+def _shareable(response: Any) -> bool:
+    if not isinstance(response, HttpResponseBase) or response.streaming:
+        return False
+    if response.status_code != 200 or response.cookies:
+        return False
+    control = _parts(response.headers.get("Cache-Control", "").lower())
+    return _UNSHARED.isdisjoint(part.partition("=")[0] for part in control)
+
+
+def _freeze(response: Any) -> Any:
+    if not isinstance(response, SimpleTemplateResponse):
+        return response
+    found: Any = response
+    if hasattr(response, "data"):
+        if response.is_rendered:
+            return response
+        return Unrendered(
+            type(found), found.data, found.status_code, found.template_name,
+            dict(found.headers), found.exception, found.content_type,
+        )  # fmt: skip
+    # What template middleware looks for is lost when a rendered response is pickled.
+    plain = HttpResponse(response.content, reason=response.reason_phrase)
+    plain.headers = response.headers
+    return plain
+
+
+def can_render(response: Any) -> bool:
+    """Whether this response is to be rendered by whoever called the view."""
+    # One of REST framework is rendered only after its view has chosen a renderer.
+    return (
+        callable(getattr(response, "render", None))
+        and not getattr(response, "is_rendered", False)
+        and (not hasattr(response, "data") or hasattr(response, "accepted_renderer"))
+    )
+
+
+class TokenWatch:
+    """Notices whether a CSRF token is made for a request: another visitor must not get it."""
+
+    def __init__(self, request: Any) -> None:
+        self._meta = request.META
+        self.used = False
+
+    def __enter__(self) -> TokenWatch:
+        self._before = self._meta.pop(_TOKEN_FLAG, None)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.used = bool(self._meta.get(_TOKEN_FLAG))
+        if self._before is not None:
+            self._meta[_TOKEN_FLAG] = self._before
+
+
+def conditional(request: Any, response: Any) -> Any:
+    """Answer 304 to a client that has this very response already."""
+    etag = response.headers.get("ETag")
+    modified = response.headers.get("Last-Modified")
+    if not etag and not modified:
+        return response
+    return get_conditional_response(
+        request,
+        etag=etag,
+        last_modified=parse_http_date_safe(modified) if modified else None,
+        response=response,
+    )

@@ -1,0 +1,278 @@
+"""Where results of functions are kept: in the engine's store, valid while nothing changes.
+
+Results hang on what the samples depend on, and on a table of the function's own, whose one column
+``call`` names its calls: ``func.invalidate(…)`` is a change of the row of one call, and
+``func.invalidate_all()`` a change of the whole table. So a result that was begun before an
+invalidation is never stored after it, for rows and functions alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from . import conf, engine, signals
+from .calls import digest, function_name
+from .core.entry import ANY_ROW, Change
+from .core.protocol import Outcome, ReadPlan, TablePlan
+from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
+from .samples import Resolved, Samples
+
+#: Every result of a function depends on this table: dropping it drops them all.
+FUNCTIONS_TABLE = "cacheops:functions"
+
+#: "For ever", in seconds: nothing is stored without an end.
+NO_TIMEOUT = 365 * 24 * 60 * 60.0
+
+
+def seconds(timeout: float | timedelta | None) -> float | None:
+    """A timeout as a number of seconds; ``None`` for none."""
+    if isinstance(timeout, timedelta):
+        return timeout.total_seconds()
+    if timeout is not None and (isinstance(timeout, bool) or not math.isfinite(timeout)):
+        raise ValueError(f"A timeout is a number of seconds or None, not {timeout!r}.")
+    return timeout
+
+
+class EngineBackend:
+    """Keeps results in the engine's store, valid as long as nothing that they hang on changes."""
+
+    def __init__(
+        self,
+        timeout: float | timedelta | None = None,
+        lock: bool | None = None,
+        samples: Samples | None = None,
+    ) -> None:
+        self._timeout = seconds(timeout)
+        self._lock = lock
+        self._samples = samples
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read(
+        self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
+    ) -> Answer:
+        """Answer from the store, or load and store."""
+        resolved = self._samples.resolved() if self._samples is not None else None
+        if resolved is not None and resolved.refusal():
+            return Answer(load(), False)
+        cache = engine.current()
+        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
+
+        def loading() -> Any:
+            reading.missed()
+            return reading.loaded(load())
+
+        try:
+            outcome = cache.read(
+                reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
+            )
+        except _NotStored:
+            return Answer(reading.value, False)
+        return reading.answered(outcome)
+
+    async def aread(
+        self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
+    ) -> Answer:
+        """``read`` for async callers."""
+        resolved = None
+        if self._samples is not None:
+            # The connection that tells belongs to the thread in which async code runs its SQL.
+            resolved, refusal = await sync_to_async(_resolve)(self._samples)
+            if refusal:
+                return Answer(await load(), False)
+        cache = engine.current()
+        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
+
+        async def loading() -> Any:
+            reading.missed()
+            return reading.loaded(await load())
+
+        try:
+            outcome = await cache.aread(
+                reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
+            )
+        except _NotStored:
+            return Answer(reading.value, False)
+        return reading.answered(outcome)
+
+    def _how(self, resolved: Resolved | None, refresh: bool) -> dict[str, Any]:
+        timeout, lock = self._timeout, self._lock
+        if resolved is not None:
+            timeout = resolved.timeout if timeout is None else timeout
+            lock = resolved.lock if lock is None else lock
+        return {
+            "timeout": NO_TIMEOUT if timeout is None else timeout,
+            "lock": bool(lock) and not refresh,  # nobody waits for what he will not take
+        }
+
+    def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
+        table = _table(cache, call.func)
+        own = TablePlan(table, ((("call", call.digest),),))
+        all_functions = TablePlan(FUNCTIONS_TABLE, (ANY_ROW,))
+        samples = tuple(resolved.plans(cache)) if resolved is not None else ()
+        name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
+        return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), (own, all_functions, *samples))
+
+    # -- one result ----------------------------------------------------------------------------
+
+    def get(self, call: Call) -> Any:
+        """The stored result of a call. Raises ``CacheMiss``."""
+        resolved = self._samples.resolved() if self._samples is not None else None
+        cache = engine.current()
+        plan = self._plan(cache, call, resolved)
+        return _found(cache.peek(plan, functools.partial(_decode, cache, plan)))
+
+    async def aget(self, call: Call) -> Any:
+        """``get`` for async callers."""
+        resolved = await self._aresolved()
+        cache = engine.current()
+        plan = self._plan(cache, call, resolved)
+        decode = functools.partial(_decode, cache, plan)
+        return _found(await cache.protocol.peek(cache.async_transport, plan, decode=decode))
+
+    def set(self, call: Call, value: Any) -> None:
+        """Store a result for a call; calls that are under way do not replace it."""
+        self.delete(call)
+        self.read(call, lambda: value, refresh=True)
+
+    async def aset(self, call: Call, value: Any) -> None:
+        """``set`` for async callers."""
+
+        async def load() -> Any:
+            return value
+
+        await self.adelete(call)
+        await self.aread(call, load, refresh=True)
+
+    def delete(self, call: Call) -> None:
+        """Drop the results of a call, in every variant."""
+        if _trusted(call.func):
+            cache = engine.current()
+            cache.invalidate(_changes(cache, call))
+
+    async def adelete(self, call: Call) -> None:
+        """``delete`` for async callers."""
+        if _trusted(call.func):
+            cache = engine.current()
+            await cache.ainvalidate(_changes(cache, call))
+
+    def key(self, call: Call) -> str:
+        """The key of the entry."""
+        resolved = self._samples.resolved() if self._samples is not None else None
+        return self._plan(engine.current(), call, resolved).entry.decode("utf-8", "replace")
+
+    # -- all results ---------------------------------------------------------------------------
+
+    def clear(self, func: Callable[..., Any]) -> None:
+        """Drop all results of a function."""
+        if _trusted(func):
+            cache = engine.current()
+            cache.invalidate_tables([_table(cache, func)])
+
+    async def aclear(self, func: Callable[..., Any]) -> None:
+        """``clear`` for async callers."""
+        if _trusted(func):
+            cache = engine.current()
+            await cache.protocol.drop_tables(cache.async_transport, [_table(cache, func)])
+
+    async def _aresolved(self) -> Resolved | None:
+        return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
+
+
+class _NotStored(Exception):
+    """Ends a read whose value must not be stored."""
+
+
+class _Reading:
+    """One read: turns values into stored bytes and back, and tells ``cache_read`` about it."""
+
+    def __init__(
+        self, cache: engine.Engine, plan: ReadPlan, call: Call, pack: Pack, refresh: bool
+    ) -> None:
+        self.plan = plan
+        self.value: Any = None
+        self._cache, self._call, self._pack, self._refresh = cache, call, pack, refresh
+
+    def codec(self) -> dict[str, Any]:
+        """The two functions that the engine asks for."""
+        return {"encode": self._encode, "decode": self._decode}
+
+    def _encode(self, value: Any) -> bytes:
+        try:
+            packed = self._pack(value)
+        except Unstored:
+            raise _NotStored from None
+        return self._cache.codec.object_to_bytes(packed, self.plan.entry)
+
+    def _decode(self, data: bytes) -> Any:
+        if self._refresh:
+            raise CacheMiss  # whatever is there, load
+        return _decode(self._cache, self.plan, data)
+
+    def missed(self) -> None:
+        """The function is about to be called."""
+        self._tell(hit=False)
+
+    def loaded(self, value: Any) -> Any:
+        """Note what the function returned."""
+        self.value = value
+        return value
+
+    def answered(self, outcome: Outcome) -> Answer:
+        """The end of a read."""
+        if outcome.hit:
+            self._tell(hit=True)
+        return Answer(outcome.value, outcome.hit)
+
+    def _tell(self, *, hit: bool) -> None:
+        if signals.cache_read.has_listeners():
+            signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
+
+
+def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
+    return cache.codec.bytes_to_object(data, plan.entry)
+
+
+def _resolve(samples: Samples) -> tuple[Resolved, str]:
+    resolved = samples.resolved()
+    return resolved, resolved.refusal()
+
+
+def _found(outcome: Outcome) -> Any:
+    if not outcome.hit:
+        raise CacheMiss(outcome.reason)
+    return outcome.value
+
+
+def _table(cache: engine.Engine, func: Callable[..., Any]) -> str:
+    return cache.table(_own_table(func), func=func)
+
+
+def _own_table(func: Callable[..., Any]) -> str:
+    # Without the line: what is invalidated by the next release is invalid for this one too.
+    return f"func:{function_name(func, line=False)}"
+
+
+def _changes(cache: engine.Engine, call: Call) -> list[Change]:
+    row = {"call": call.digest}
+    return [Change(_table(cache, call.func), row, row)]
+
+
+def _trusted(func: Callable[..., Any]) -> bool:
+    """Whether caching is on. While it is off the store is left alone, and so is the function's
+    table afterwards, until it was dropped."""
+    if conf.current().enabled:
+        return True
+    engine.distrust([_own_table(func)])
+    return False
+
+
+def invalidate_functions() -> None:
+    """Drop the results of all cached functions, views and fragments."""
+    engine.current().invalidate_tables([FUNCTIONS_TABLE])

@@ -1,0 +1,1 @@
+"""The promises of the main job, one test each, made from outside and trusting nothing."""

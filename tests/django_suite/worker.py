@@ -1,0 +1,123 @@
+"""One process: one of Django's test packages in one mode, its outcomes written down as JSON.
+
+``python -m tests.django_suite.worker TESTS_FOLDER PACKAGE MODE cached|plain OUT``
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import tempfile
+import traceback
+import unittest
+from pathlib import Path
+from typing import Any
+
+
+def main(tests: str, package: str, mode: str, cached: bool, out: str) -> None:
+    """Run a package; ``mode`` is "as_is" or "commit"."""
+    sys.path.insert(0, tests)
+    os.chdir(tests)
+    scratch = tempfile.TemporaryDirectory(prefix="django_")
+    atexit.register(scratch.cleanup)
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch.name
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django_suite.settings"
+    if cached:
+        from tests import servers
+
+        os.environ["DJANGO_SUITE_REDIS"] = servers.start_valkey().url
+
+    import runtests  # of Django's tests
+
+    if cached:
+        runtests.ALWAYS_INSTALLED_APPS.append("cacheops_lite")
+    labels, _ = runtests.setup_run_tests(0, "", "", [package])
+    recorder = None
+    if cached:
+        from . import differential
+
+        recorder = differential.install()
+    if mode == "commit":
+        commit_for_real()
+    tests_run = run(labels, recorder)
+    report: dict[str, Any] = {"tests": tests_run}
+    if recorder is not None:
+        report |= {
+            "counts": recorder.counts,
+            "bypassed": recorder.bypassed,
+            "refused": recorder.refused,
+        }
+    Path(out).write_text(json.dumps(report))
+
+
+def commit_for_real() -> None:
+    """Make ``TestCase`` do what it does on a database without transactions: commit, then flush."""
+    from django.test import TestCase
+
+    for name in ("_databases_support_transactions", "_databases_support_savepoints"):
+        setattr(TestCase, name, classmethod(lambda cls: False))
+
+
+def run(labels: list[str], recorder: Any) -> dict[str, list[str]]:
+    """Test id -> [outcome, details]."""
+    from django.test.runner import DiscoverRunner
+
+    outcomes: dict[str, list[str]] = {}
+
+    class Result(unittest.TestResult):
+        def note(self, test: Any, outcome: str, details: str = "") -> None:
+            known = outcomes.get(test.id(), ["passed", ""])
+            if known[0] not in ("failed", "error", "stale"):
+                outcomes[test.id()] = [outcome, details]
+
+        def addSuccess(self, test: Any) -> None:
+            self.note(test, "passed")
+
+        def addFailure(self, test: Any, err: Any) -> None:
+            self.note(test, "failed", text_of(err))
+
+        def addError(self, test: Any, err: Any) -> None:
+            self.note(test, "error", text_of(err))
+
+        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+            if err is not None:
+                self.note(test, "failed", f"{subtest}\n{text_of(err)}")
+
+        def addSkip(self, test: Any, reason: str) -> None:
+            self.note(test, "skipped", reason)
+
+        def addExpectedFailure(self, test: Any, err: Any) -> None:
+            self.note(test, "expected failure")
+
+        def addUnexpectedSuccess(self, test: Any) -> None:
+            self.note(test, "failed", "unexpected success")
+
+        def stopTest(self, test: Any) -> None:
+            super().stopTest(test)
+            # What setUpClass found is put down to the first test after it.
+            if recorder is not None and (found := recorder.taken()):
+                details = outcomes.get(test.id(), ["", ""])[1]
+                outcomes[test.id()] = ["stale", "\n".join([*found, details])]
+
+    class Runner(DiscoverRunner):
+        def get_resultclass(self) -> type[unittest.TestResult]:
+            return Result
+
+        def run_suite(self, suite: Any, **kwargs: Any) -> unittest.TestResult:
+            result = Result()
+            suite.run(result)
+            return result
+
+    Runner(verbosity=0, interactive=False, parallel=1).run_tests(labels)
+    return outcomes
+
+
+def text_of(err: Any) -> str:
+    return "".join(traceback.format_exception(*err))[-6000:]
+
+
+if __name__ == "__main__":
+    folder, name, how, what, target = sys.argv[1:]
+    main(folder, name, how, what == "cached", target)
