@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, engine
 from .exceptions import StoreUnavailable
+from .orm import registry
 
 
 @checks.register("cacheops")
@@ -19,6 +20,7 @@ def check_configuration(**kwargs: Any) -> list[checks.CheckMessage]:
     found: list[checks.CheckMessage] = []
     try:
         current = conf.current()
+        registry.current()
     except (ImproperlyConfigured, ImportError, TypeError, ValueError) as error:
         return [
             checks.Error(
@@ -88,10 +90,13 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
     """Whether the configured server answers. The site works without it, only slower."""
     try:
         current = conf.current()
-        if not current.active or (current.redis is None and current.sentinel is None):
-            return []
-        cache = engine.current()
-        cache.ping()
+        registry.current()
+    except (ImproperlyConfigured, ImportError, TypeError, ValueError):
+        return []  # reported above
+    if not current.active or (current.redis is None) == (current.sentinel is None):
+        return []
+    try:
+        engine.current().ping()
     except ImproperlyConfigured as error:
         return [
             checks.Error(

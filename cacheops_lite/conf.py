@@ -6,6 +6,7 @@ so ``override_settings`` holds from the next call on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ ALL_OPS = frozenset({"get", "fetch", "count", "exists", "aggregate"})
 
 #: Tables that Django itself writes all the time; tracked only if a pattern names them exactly.
 UNTRACKED_BY_DEFAULT = frozenset({"sessions.session", "admin.logentry", "migrations.migration"})
+
+_PATTERN = re.compile(r"[^.*]+\.([^.*]+|\*)|\*\.\*").fullmatch
 
 PROFILE_KEYS = frozenset(
     {
@@ -184,7 +187,7 @@ def read_profiles(
         )
     profiles: dict[str, Profile | None] = {}
     for pattern, options in patterns.items():
-        if not isinstance(pattern, str) or pattern.count(".") != 1 or pattern.startswith("*.m"):
+        if not isinstance(pattern, str) or not _PATTERN(pattern):
             raise ImproperlyConfigured(
                 f"CACHEOPS pattern {pattern!r} must be 'app.model', 'app.*' or '*.*'."
             )
@@ -212,12 +215,8 @@ def _profile(pattern: str, options: Mapping[str, Any]) -> Profile:
         raise ImproperlyConfigured(
             f'{where} has no "timeout" (seconds); set it there or in CACHEOPS_DEFAULTS.'
         )
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0
-    ):
-        raise ImproperlyConfigured(
-            f'{where}: "timeout" must be a positive number of seconds; got {timeout!r}.'
-        )
+    if timeout is not None:
+        read_timeout(timeout, f'{where}: "timeout"')
     if options.get("mass", "rows") not in ("rows", "table"):
         raise ImproperlyConfigured(f'{where}: "mass" must be "rows" or "table".')
     depends_on = options.get("depends_on", ())
@@ -236,16 +235,30 @@ def _profile(pattern: str, options: Mapping[str, Any]) -> Profile:
     )
 
 
+def read_timeout(timeout: Any, where: str) -> None:
+    """Raise ``ImproperlyConfigured`` unless ``timeout`` is a positive number of seconds."""
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 < timeout < float("inf"):
+        raise ImproperlyConfigured(
+            f"{where} must be a positive number of seconds; got {timeout!r}."
+        )
+
+
 def read_ops(ops: str | Iterable[str] | None, where: str = "ops") -> frozenset[str]:
     """Spell ``ops`` as a set. Raises ``ImproperlyConfigured`` for an unknown op."""
     if ops is None:
         return frozenset()
+    if not isinstance(ops, Iterable):
+        raise ImproperlyConfigured(
+            f"{where}: ops must be 'all', an op or a collection of ops; got {ops!r}."
+        )
     names = frozenset({ops} if isinstance(ops, str) else ops)
     if "all" in names:
         names = (names - {"all"}) | ALL_OPS
     if names - ALL_OPS:
         raise ImproperlyConfigured(
-            f"{where}: unknown ops {sorted(names - ALL_OPS)}; known are {sorted(ALL_OPS)}, 'all'."
+            f"{where}: unknown ops {sorted(map(str, names - ALL_OPS))}; "
+            f"known are {sorted(ALL_OPS)}, 'all'."
         )
     return names
 

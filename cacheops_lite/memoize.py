@@ -231,7 +231,8 @@ def memoize(func: Any, backend: Backend, options: Options) -> Any:
     if isinstance(func, classmethod | staticmethod):
         return type(func)(memoize(func.__func__, backend, options))
     if isinstance(func, functools.cached_property | django_cached_property):
-        return type(func)(memoize(func.func, backend, options))
+        inner = getattr(func, "real_func", None) or func.func  # Django keeps it under that name
+        return type(func)(memoize(inner, backend, options))
 
     memo = Memo(func, options)
 

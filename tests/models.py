@@ -275,9 +275,7 @@ class Defaulting(models.Model):
 
 
 class Setting(models.Model):
-    owner = models.ForeignKey(
-        Owner, on_delete=models.SET(first_owner), null=True, related_name="+"
-    )
+    owner = models.ForeignKey(Owner, on_delete=models.SET(first_owner), null=True, related_name="+")
 
 
 class Protecting(models.Model):

@@ -179,8 +179,8 @@ class Dice(random.Random):
             condition = self.condition(model, self.choice([0, 1, 3]))
             queryset = (queryset.exclude if self.chance(0.3) else queryset.filter)(condition)
         shape = self.choice(
-            ["rows", "related", "related", "values", "values", "distinct", "count", "group"]
-            + ["window", "exists", "union", "filtered"]
+            "rows related related values values distinct count group window exists union"
+            " filtered".split()
         )
         shaped = getattr(self, f"_{shape}")(queryset, model)
         if shape in ("rows", "related", "values", "filtered", "distinct"):

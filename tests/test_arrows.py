@@ -26,14 +26,15 @@ HOUSE: dict[str, list[str]] = {
     "wiring": "signals conf engine".split(),
     "orm": (
         "orm.folding orm.values orm.tables orm.walk orm.volatile orm.where orm.joins orm.dynamic "
-        "orm.conditions orm.fingerprint orm.registry orm.rows orm.rawsql orm.transactions "
-        "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
-        "orm.patch"
+        "orm.conditions orm.fingerprint orm.shapes orm.templates orm.build orm.rows orm.shortcut "
+        "orm.registry orm.rawsql orm.transactions orm.rows_lookup orm.writes orm.rawwrites "
+        "orm.by_hand orm.reads orm.queryset orm.explain orm.patch"
     ).split(),
     "user": (
-        "calls memoize samples results responses views functions simple invalidation "
-        "templatetags.cacheops jinja2 testing management.commands.invalidate "
-        "management.commands.reapfilecache management.commands.cleanfilecache checks apps"
+        "calls memoize samples results responses views functions basecache rediscache reaper "
+        "filecache simple invalidation whitespace templatetags.cacheops jinja2 testing "
+        "management.commands.invalidate management.commands.cleanfilecache "
+        "management.commands.reapconjs checks apps"
     ).split(),
 }
 

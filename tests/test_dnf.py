@@ -116,9 +116,7 @@ def test_contradictions_disappear() -> None:
 @pytest.mark.parametrize("shape", ["and of ors", "or of ands", "deep"])
 def test_any_tree_is_done_in_bounded_time(shape: str) -> None:
     """Four lists under a negation, or a hundred, take milliseconds and not minutes."""
-    lists = [
-        dnf.one_of(f"k{number}", map(str, range(20)), 64) for number in range(100)
-    ]
+    lists = [dnf.one_of(f"k{number}", map(str, range(20)), 64) for number in range(100)]
     begun = time.perf_counter()
     if shape == "and of ors":
         dnf.conjoin(lists, 64)

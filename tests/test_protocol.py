@@ -292,22 +292,17 @@ class TestRead:
         assert process.read(plan).reason == "foreign"
         assert process.read(plan).hit
 
-    def test_other_version(
-        self, process: Process, make: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_other_version(self, process: Process, make: Callable[..., Process]) -> None:
         """Code of another version shares the keys, and neither answers from the other (A9)."""
         plan = process.plan(BOOKS_A)
         process.read(plan)
         other = make()
-        with monkeypatch.context() as patch:
-            patch.setattr(stamps, "VERSION", b"2")
-            assert other.read(plan).reason == "foreign"
-            assert other.read(plan).hit
+        other.protocol.version = b"2"
+        assert other.read(plan).reason == "foreign"
+        assert other.read(plan).hit
         assert process.read(plan).reason == "foreign"
         assert process.read(plan).hit
-        with monkeypatch.context() as patch:
-            patch.setattr(stamps, "VERSION", b"2")
-            other.write(moved("A", "A"))
+        other.write(moved("A", "A"))
         assert not process.read(plan).hit
 
     def test_peek(self, process: Process) -> None:

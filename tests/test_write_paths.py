@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection, transaction
-from django.db.models import Case, Exists, F, OuterRef, ProtectedError, RestrictedError, Value, When
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.models import (
+    BigAutoField,
+    Case,
+    CharField,
+    Exists,
+    F,
+    OuterRef,
+    ProtectedError,
+    RestrictedError,
+    Value,
+    When,
+)
 from django.db.models.functions import Upper
 from django.db.models.signals import post_delete, post_save
+from django.test import override_settings
 
 from . import models as m
 from .watching import Read, assert_dropped, assert_fresh, assert_hit, prime
@@ -640,6 +657,119 @@ def raw_unknown_table(w: World) -> None:
 @case(first, lambda w: [])
 def flush_command(w: World) -> None:
     call_command("flush", interactive=False, verbosity=0)
+
+
+# -- async twins -------------------------------------------------------------------------------
+
+
+def awaiting(function: Callable[[World], Any]) -> Callable[[World], None]:
+    """Run an async write the way async views do: the ORM works in a thread of its own."""
+
+    def write(w: World) -> None:
+        async_to_sync(function)(w)
+
+    write.__name__ = function.__name__
+    return write
+
+
+@case(first, second)
+@awaiting
+async def async_save(w: World) -> None:
+    w.p1.title = "async"
+    await w.p1.asave()
+
+
+@case(lambda w: [w.in_category(w.c1)], second)
+@awaiting
+async def async_create(w: World) -> None:
+    await m.Post.objects.acreate(title="a", category=w.c1, author=w.a)
+
+
+@case(first, second)
+@awaiting
+async def async_update(w: World) -> None:
+    await m.Post.objects.filter(category=w.c1).aupdate(title="a")
+
+
+@case(lambda w: [w.in_category(w.c1), w.one(w.p1)], second)
+@awaiting
+async def async_delete(w: World) -> None:
+    await m.Post.objects.filter(category=w.c1).adelete()
+
+
+@case(lambda w: [w.in_category(w.c1)], second)
+@awaiting
+async def async_bulk_create(w: World) -> None:
+    await m.Post.objects.abulk_create([m.Post(title="a", category=w.c1, author=w.a)])
+
+
+@case(both, lambda w: [w.one(w.p2)])
+@awaiting
+async def async_bulk_update(w: World) -> None:
+    w.p1.category = w.c2
+    await m.Post.objects.abulk_update([w.p1], ["category"])
+
+
+@case(lambda w: [w.one(w.t1)], lambda w: [w.one(w.t2)])
+@awaiting
+async def async_update_or_create(w: World) -> None:
+    await m.Tag.objects.aupdate_or_create(name="red", defaults={"group": "warm"})
+
+
+@case(lambda w: [Read(lambda: m.Tag.objects.filter(name="green"))], lambda w: [w.one(w.t1)])
+@awaiting
+async def async_get_or_create(w: World) -> None:
+    await m.Tag.objects.aget_or_create(name="green")
+
+
+@case(lambda w: [w.tags_of(w.p1)], lambda w: [w.tags_of(w.p2)])
+@awaiting
+async def async_m2m(w: World) -> None:
+    await w.p1.tags.aadd(w.t2)
+    await w.p1.tags.aremove(w.t1)
+
+
+@case(first, second)
+@awaiting
+async def async_instance_delete(w: World) -> None:
+    await w.p1.adelete()
+
+
+# -- fixtures and options ----------------------------------------------------------------------
+
+
+@case(lambda w: [Read(lambda: m.Tag.objects.filter(name="fixture"))], first)
+def loaddata(w: World) -> None:
+    rows = [{"model": "tests.tag", "pk": 999, "fields": {"name": "fixture"}}]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tags.json"
+        path.write_text(json.dumps(rows))
+        call_command("loaddata", str(path), verbosity=0)
+
+
+@case(first, second)
+def invalidated_update(w: World) -> None:
+    m.Post.objects.filter(category=w.c1).invalidated_update(title="x")
+
+
+@case(lambda w: [*first(w), w.in_category(w.c2)], lambda w: [w.one(w.a)])
+def mass_update_by_table(w: World) -> None:
+    """Coarse by choice: the profile says that mass updates drop the table's results."""
+    profile = {"ops": "all", "timeout": 60, "mass": "table"}
+    with override_settings(CACHEOPS={"tests.post": profile, "*.*": {"timeout": 60}}):
+        m.Post.objects.filter(pk=w.p1.pk).update(title="x")
+
+
+@case(lambda w: [w.one(w.a)], lambda w: [w.one(w.b), w.in_category(w.c1)])
+def historical_model(w: World) -> None:
+    """What a migration writes drops what it touched; its models know other fields than ours."""
+    state = ProjectState()
+    state.add_model(
+        ModelState("tests", "Author", [("id", BigAutoField(primary_key=True)), ("name", CharField(max_length=100))])
+    )
+    old = state.apps.get_model("tests", "Author")
+    old.objects.filter(pk=w.a.pk).update(name="migrated")
+    assert not old.objects.filter(pk=w.a.pk).cache_explain().cacheable
 
 
 # -- by hand -----------------------------------------------------------------------------------

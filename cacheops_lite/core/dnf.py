@@ -62,6 +62,8 @@ def conjoin(parts: Iterable[Dnf[Key]], limit: int) -> Dnf[Key]:
     ordered = sorted(parts, key=lambda part: (len(part) > 1, -len(part)))
     result: Dnf[Key] = (frozenset(),)
     for part in ordered:
+        if len(result) * len(part) > limit and _keys(result).isdisjoint(_keys(part)):
+            continue  # nothing would cancel out
         product = absorb(
             merged
             for left in result
@@ -97,6 +99,10 @@ def widen(dnf: Sequence[Conjunct[Key]], limit: int) -> Dnf[Key]:
             frozenset(term for term in conjunct if term[0] != forgotten) for conjunct in conjuncts
         )
     return conjuncts
+
+
+def _keys(dnf: Dnf[Key]) -> set[Key]:
+    return {key for conjunct in dnf for key, _ in conjunct}
 
 
 def _merge(left: Conjunct[Key], right: Conjunct[Key]) -> Conjunct[Key] | None:

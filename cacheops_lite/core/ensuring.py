@@ -252,7 +252,7 @@ class Ensuring(State):
             fresh = self.random(8 * (len(wants) + 1)).hex().encode()
             args: list[Any] = [
                 SERVER_ID,
-                stamps.VERSION,
+                self.version,
                 fresh[:16],
                 b"%d" % gen_ttl,
                 b"%d" % ttl,

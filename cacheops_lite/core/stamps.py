@@ -35,12 +35,12 @@ def is_pending(value: bytes | None) -> bool:
     return value is not None and value[:1] == b"p"
 
 
-def is_own(gen: bytes | None, server: bytes) -> bool:
+def is_own(gen: bytes | None, server: bytes, version: bytes = VERSION) -> bool:
     """Tell whether a gen was made by this version of the protocol on this very server."""
     return (
         gen is not None
-        and len(gen) == len(server) + 2 + _RANDOM
-        and gen.startswith(b"s" + VERSION + server)
+        and len(gen) == 1 + len(version) + len(server) + _RANDOM
+        and gen.startswith(b"s" + version + server)
     )
 
 

@@ -34,6 +34,7 @@ class State:
         replica_lag_ms: int = 0,
     ) -> None:
         self.keys = Keys(prefix)
+        self.version = stamps.VERSION
         self.monotonic = monotonic
         self.random = random
         self.mark_ttl_ms = mark_ttl_ms + replica_lag_ms
@@ -68,7 +69,7 @@ class State:
 
     def own(self, gen: bytes | None, server: bytes) -> bool:
         """Tell whether a gen was made by this version on the server behind this socket."""
-        return stamps.is_own(gen, server)
+        return stamps.is_own(gen, server, self.version)
 
     def token(self) -> bytes:
         """A name for a writer or the holder of a lock, never used before."""

@@ -129,7 +129,7 @@ class _Reading:
         known = dynamic.find(compiler, aliases) if compiler is not None else {}
         for name, alias in aliases.items():
             found = self.options.setdefault(alias.table, [])
-            if name not in known or not dnf.is_any(options[name]):
+            if name not in known or not dnf.is_any(tuple(options[name])):
                 found.extend(options[name])
             elif shown := known[name]:
                 self.dynamic.append(shown)
@@ -152,7 +152,7 @@ class _Reading:
     def foreign(self, node: Any, query: Any, compiler: Any) -> None:
         """An expression that writes its own SQL: every row of what it reads by itself."""
         if isinstance(node, Subquery):
-            return  # its tables are compared with those of the whole SQL
+            return None  # its tables are compared with those of the whole SQL
         try:
             compiler = compiler or query.get_compiler(connection=self.connection)
             sql, _ = compiler.compile(node)
@@ -163,6 +163,7 @@ class _Reading:
             self.refuse(f"unknown expression {type(node).__qualname__}: {unread}")
         for source in found:
             self.unexplained(source, f"read by {type(node).__qualname__}")
+        return None
 
     def source(self, join: Any) -> Source:
         """How the FROM clause names ``join``."""
@@ -191,7 +192,7 @@ class _Reading:
         options = dnf.widen(exact, self.limit)
         if len(options) < len(exact):
             self.widened.append((table, f"more than {self.limit} conditions"))
-        return tuple(sorted(conjunction(option) for option in options)) or ()
+        return tuple(sorted(map(conjunction, options)))
 
 
 __all__ = ["ANY_ROW", "LONG_DISJUNCTION", "Conditions", "Dynamic", "analyse"]

@@ -12,7 +12,8 @@ If nothing but the key is looked at, such a table does not matter at all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from django.db.models.expressions import Col, ColPairs
 
@@ -22,7 +23,8 @@ from cacheops_lite.orm.joins import Alias, Pair
 Column = tuple[str, str]
 
 
-class Dynamic(NamedTuple):
+@dataclass(frozen=True)
+class Dynamic:
     """For every row of the result, ``{column: row[index]}`` is a dependency on ``table``.
 
     ``field`` spells the value (``values.text(field, row[index])``); NULL matches no row.
@@ -72,8 +74,9 @@ class _Finder:
                 break  # several columns in the SQL, one in the row
             if type(expression) is not Col or not values.usable(expression.target):
                 continue
+            column = (expression.alias, str(expression.target.column))
             if values.kind(expression.output_field) == values.kind(expression.target):
-                shown.setdefault((expression.alias, expression.target.column), index)
+                shown.setdefault(column, index)
         return shown
 
     def found(self, name: str) -> Iterator[Dynamic | None]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import conf, engine
 from ..core.entry import Conj
-from . import reads
 from . import queryset as methods
+from . import reads
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def _why_not(queryset: Any, op: str, settings: conf.Settings) -> str:
         return "the profile forbids it (None), or CACHEOPS is empty"
     if not profile.configured:
         return "no CACHEOPS pattern names this model"
-    if queryset._for_write:
-        return "the queryset is read in order to write"
     if queryset.query.select_for_update:
         return "select_for_update()"
+    if queryset._for_write:
+        return "the queryset is read in order to write"
     chosen = methods.choice(queryset)
     if chosen.ops is not None:
         return f"op {op!r} was not chosen by .cache(ops=…), or .nocache() was called"

@@ -43,7 +43,7 @@ class Pair(NamedTuple):
         source, target = (self.right, self.left) if to_parent else (self.left, self.right)
         return (
             isinstance(source, ForeignKey)
-            and source.db_constraint
+            and bool(source.db_constraint)  # type: ignore[attr-defined]
             and source.model._meta.managed
             and target.model._meta.managed
             and source.target_field.column == target.column
@@ -139,7 +139,7 @@ def _exchange(strict: dict[str, Terms], aliases: Mapping[str, Alias]) -> bool:
     Going up once from the leaves is enough: what comes down again is carried afterwards, and
     siblings learn from each other through the parent.
     """
-    for alias in reversed(aliases.values()):
+    for alias in reversed(list(aliases.values())):
         if alias.parent is None:
             continue
         for pair in alias.pairs:

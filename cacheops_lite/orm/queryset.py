@@ -8,29 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.sql.constants import SINGLE
 
 from .. import conf
-from . import reads
+from ..core.memo import Recent
+from . import reads, shortcut
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What ``.cache()``, ``.nocache()`` and ``.inplace()`` chose for one queryset."""
 
     ops: frozenset[str] | None = None
     timeout: float | None = None
     lock: bool | None = None
     inplace: bool = False
-    #: The op that the next fetch counts as: ``get()`` fetches, but is asked about as "get".
-    op: str = "fetch"
 
 
 _DEFAULT = Choice()
+
+#: The op that the next fetch of this context counts as: ``get()`` fetches too.
+_op: ContextVar[str] = ContextVar("cacheops_lite_op", default="fetch")
+
+#: Where the next fetch of this context leaves its shape, for ``get()`` to learn from.
+_shown: ContextVar[list[Any] | None] = ContextVar("cacheops_lite_shown", default=None)
+
+#: Profiles changed by what querysets chose.
+_chosen: Recent[tuple[conf.Profile, Choice], conf.Profile] = Recent(1024)
 
 #: What the next one-row query of this context is run by (count, exists, aggregate).
 _single: ContextVar[Callable[[Any, Callable[[], Any]], Any] | None] = ContextVar("cacheops_lite_single", default=None)
@@ -58,9 +65,14 @@ def profile_for(queryset: Any, op: str) -> conf.Profile | None:
         return None
     if chosen.ops is None:
         return profile if op in profile.ops else None
+    known = _chosen.get((profile, chosen))
+    if known is not None:
+        return known
     timeout = chosen.timeout if chosen.timeout is not None else profile.timeout
     lock = chosen.lock if chosen.lock is not None else profile.lock
-    return replace(profile, ops=chosen.ops, timeout=timeout, lock=lock)
+    made = replace(profile, ops=chosen.ops, timeout=timeout, lock=lock)
+    _chosen.set((profile, chosen), made)
+    return made
 
 
 # -- new methods -------------------------------------------------------------------------------
@@ -86,8 +98,8 @@ def cache(
             f"{{'{label}': {{}}}} to cache by hand only, and set its timeout."
         )
     chosen = conf.ALL_OPS if ops is None else conf.read_ops(ops, ".cache(ops=…)")
-    if timeout is not None and timeout <= 0:
-        raise ImproperlyConfigured(f".cache(timeout={timeout!r}): must be positive seconds.")
+    if timeout is not None:
+        conf.read_timeout(timeout, ".cache(timeout=…)")
     if chosen and timeout is None and profile is not None and profile.timeout is None:
         raise ImproperlyConfigured(
             f'{label} has no "timeout" (seconds): pass .cache(timeout=…), or set it in its '
@@ -114,7 +126,7 @@ def cloning(self: Any, cloning: int = 1000) -> Any:
 def _with(queryset: Any, **changes: Any) -> Any:
     current = choice(queryset)
     target = queryset if current.inplace or changes.get("inplace") else queryset._chain()
-    target._cacheops = replace(current, **changes)
+    target._cacheops = current._replace(**changes)
     return target
 
 
@@ -147,24 +159,46 @@ def clone(original: Callable[..., Any], self: Any) -> Any:
 
 def fetch_all(original: Callable[..., Any], self: Any) -> None:
     """``_fetch_all``: rows from the cache, then Django's own prefetching."""
-    if self._result_cache is None:
-        op = choice(self).op
-        profile = profile_for(self, op)
-        if profile is not None:
-            self._result_cache = reads.fetch(self, profile)
-    original(self)
+    op = _op.get()
+    if op == "fetch":
+        if self._result_cache is None:
+            profile = profile_for(self, op)
+            if profile is not None:
+                self._result_cache = reads.fetch(self, profile)
+        return original(self)
+    shown = _shown.get()
+    op_token, shown_token = _op.set("fetch"), _shown.set(None)
+    try:
+        if self._result_cache is None:
+            profile = profile_for(self, op)
+            if profile is not None:
+                self._result_cache = reads.fetch(self, profile, shown)
+        return original(self)
+    finally:
+        _op.reset(op_token)
+        _shown.reset(shown_token)
 
 
 def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-    """``get``: the fetch inside it is asked about as op "get"."""
-    current = choice(self)
-    if current.inplace:
+    """``get``: the short way where it is exact, else Django's, whose fetch counts as op "get"."""
+    asked = shortcut.condition(args, kwargs)
+    profile = profile_for(self, "get")
+    if profile is None and not conf.current().active:
         return original(self, *args, **kwargs)
-    if not conf.current().active:
+    shown: list[Any] | None = None
+    if asked is not None and profile is not None and shortcut.untouched(self):
+        found = reads.get(self, *asked, profile)
+        if found is not None and len(found) == 1:
+            return found[0]
+        shown = []
+    op_token, shown_token = _op.set("get"), _shown.set(shown)
+    try:
         return original(self, *args, **kwargs)
-    asked = self._chain()
-    asked._cacheops = replace(current, op="get")
-    return original(asked, *args, **kwargs)
+    finally:
+        _op.reset(op_token)
+        _shown.reset(shown_token)
+        if shown and asked is not None and profile is not None:
+            shortcut.learn(self, self.db, profile.db_agnostic, *asked, *shown[0])
 
 
 def count(original: Callable[..., Any], self: Any) -> Any:

@@ -19,7 +19,16 @@ from .. import conf, engine, signals
 from ..core.entry import ANY_ROW, Conj
 from ..core.memo import Recent
 from ..core.protocol import Outcome, ReadPlan, TablePlan
-from . import conditions, fingerprint, registry, rows, templates, transactions, values
+from . import (
+    conditions,
+    fingerprint,
+    registry,
+    rows,
+    shortcut,
+    templates,
+    transactions,
+    values,
+)
 from .shapes import Shape, shape_of
 
 
@@ -41,6 +50,14 @@ class Attempt(NamedTuple):
     reason: str
     sql_hash: Any = None
     params: tuple[Any, ...] = ()
+
+
+class _Unencodable(Exception):
+    """Rows that were loaded and cannot be stored."""
+
+    def __init__(self, found: rows.Rows) -> None:
+        super().__init__()
+        self.rows = found
 
 
 _plans: Recent[bytes, Plan] = Recent(4096)
@@ -130,15 +147,25 @@ def through(
     wanted = read_plan(cache, plan, using, model._meta.db_table)
     codec = cache.codec
     context = wanted.entry
-    outcome = cache.read(
-        wanted,
-        load,
-        encode=lambda value: codec.rows_to_bytes(value, context),
-        decode=lambda data: codec.bytes_to_rows(data, context),
-        timeout=profile.timeout or 0,
-        dynamic=_dynamic(cache, plan, using) if plan.dynamic else None,
-        lock=profile.lock,
-    )
+
+    def encode(found: rows.Rows) -> bytes:
+        try:
+            return codec.rows_to_bytes(found, context)
+        except Exception as error:  # a value that no pickler takes
+            raise _Unencodable(found) from error
+
+    try:
+        outcome = cache.read(
+            wanted,
+            load,
+            encode=encode,
+            decode=lambda data: codec.bytes_to_rows(data, context),
+            timeout=profile.timeout or 0,
+            dynamic=_dynamic(cache, plan, using) if plan.dynamic else None,
+            lock=profile.lock,
+        )
+    except _Unencodable as loaded:
+        outcome = Outcome(loaded.rows, False, "unencodable")
     if signals.cache_read.has_listeners(model):
         signals.cache_read.send(sender=model, func=None, hit=outcome.hit)
     return outcome
@@ -168,8 +195,10 @@ def _dynamic(
 # -- rows --------------------------------------------------------------------------------------
 
 
-def fetch(queryset: Any, profile: conf.Profile) -> list[Any]:
-    """The results of a queryset, through the cache."""
+def fetch(
+    queryset: Any, profile: conf.Profile, shown: list[tuple[Any, Shape]] | None = None
+) -> list[Any]:
+    """The results of a queryset, through the cache; ``shown`` is given its shape and key."""
     query, using = queryset._query, queryset.db
     model = queryset.model
     shape = shape_of(query)
@@ -177,6 +206,8 @@ def fetch(queryset: Any, profile: conf.Profile) -> list[Any]:
         shape and (shape.structure, using, profile.db_agnostic, queryset._iterable_class,
                    queryset._fields)
     )  # fmt: skip
+    if shown is not None and shape is not None:
+        shown.append((key, shape))
     packs = packing(queryset)
     quick = _quick(shape, key, query, using, profile, packs)
     if quick is not None:
@@ -197,6 +228,29 @@ def fetch(queryset: Any, profile: conf.Profile) -> list[Any]:
         tried.plan, model, using, profile, lambda: rows.load_rows(tried.compiler)
     )
     return rows.replay(queryset, tried.compiler, outcome.value)
+
+
+def get(queryset: Any, name: str, value: Any, profile: conf.Profile) -> list[Any] | None:
+    """The results of ``get(name=value)`` on an untouched manager, or ``None`` to go the long way.
+
+    At most one row is answered: what ``get()`` says of none or many is said the long way.
+    """
+    using = queryset.db
+    form = shortcut.known(queryset, using, profile.db_agnostic, name, value)
+    template = _templates.get(form.key) if form is not None else None
+    slot = shortcut.slot_for(form, value) if form is not None and template is not None else None
+    if template is None or slot is None:
+        return None
+    plan = template.fill([slot], None, connections[using])
+    if plan is None or transactions.read_refusal(using, plan.tables):
+        return None
+    for check in audit:
+        query = shortcut.long_query(queryset, name, value)
+        check(query, using, profile, packing(queryset), plan)
+    outcome = through(
+        plan, queryset.model, using, profile, lambda: shortcut.load(queryset, name, value)
+    )
+    return rows.produce(queryset, template.produce, outcome.value)
 
 
 def _quick(

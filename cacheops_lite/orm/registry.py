@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import deletion
 
@@ -53,7 +54,13 @@ class Registry:
             for owner in owners:
                 profile = settings.profile(owner._meta.label_lower)
                 for label in profile.depends_on if profile is not None else ():
-                    source = apps.get_model(label)._meta.db_table
+                    try:
+                        source = apps.get_model(label)._meta.db_table
+                    except (LookupError, ValueError):
+                        raise ImproperlyConfigured(
+                            f"The CACHEOPS profile of {owner._meta.label_lower} depends_on "
+                            f"{label!r}, which is no installed 'app.model'."
+                        ) from None
                     direct.setdefault(source, set()).add(table)
         return {table: frozenset(_closure(table, direct)) for table in direct}
 

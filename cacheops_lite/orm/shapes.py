@@ -22,7 +22,7 @@ from django.db.models.sql.where import WhereNode
 
 #: Lookups whose SQL is decided by their class, their column and the presence of a value.
 _MODULES = frozenset({lookups.__name__, related_lookups.__name__})
-_SCALARS = frozenset(
+SCALARS = frozenset(
     {str, int, decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
 )
 _EXACT = (lookups.Exact, related_lookups.RelatedExact)
@@ -149,11 +149,11 @@ def _leaf(kind: Any, leaf: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
         return _in(head, leaf, value, slots)
     if of is bool or value is None:  # their SQL differs from that of other values
         return (*head, value)
-    if of in _SCALARS:
+    if of in SCALARS:
         slots.append(Slot(leaf, (value,), issubclass(kind, _EXACT)))
         return (*head, of)
     if of is tuple or of is list:
-        if not all(type(item) in _SCALARS for item in value):
+        if not all(type(item) in SCALARS for item in value):
             return None
         slots.append(Slot(leaf, tuple(value), False))
         return (*head, of, tuple(map(type, value)))
@@ -168,7 +168,7 @@ def _in(
     items = tuple(value)
     kinds = set(map(type, items))
     # NULLs and repeated values are left out by the compiler: the text would vary.
-    if len(kinds) != 1 or not kinds <= _SCALARS or len(set(items)) != len(items):
+    if len(kinds) != 1 or not kinds <= SCALARS or len(set(items)) != len(items):
         return None
     slots.append(Slot(leaf, items, True))
     return (*head, len(items), kinds.pop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _TOKEN: Final = re.compile(
@@ -58,9 +59,15 @@ def tokens(sql: str) -> Iterator[Token]:
             yield Token(str(kind), match.group())
 
 
-def sources(sql: str) -> tuple[set[Source], str]:
+@lru_cache(maxsize=1024)
+def sources(sql: str) -> tuple[frozenset[Source], str]:
     """The tables that ``sql`` reads, and what of its FROM clauses was not understood (or '')."""
     found: set[Source] = set()
+    unread = _read(sql, found)
+    return frozenset(found), unread
+
+
+def _read(sql: str, found: set[Source]) -> str:
     pieces = [*tokens(sql), Token("sign", ";")]
     # For each open parenthesis: was there a SELECT in it, and are we in its list of tables?
     levels: list[list[bool]] = [[False, False]]
@@ -76,7 +83,7 @@ def sources(sql: str) -> tuple[set[Source], str]:
         elif wanted and token.kind in ("word", "name"):
             source, position = _source(pieces, position)
             if pieces[position].text == "(":
-                return found, f"the table function {source.name}"
+                return f"the table function {source.name}"
             found.add(source)
             wanted = False
             continue
@@ -86,7 +93,7 @@ def sources(sql: str) -> tuple[set[Source], str]:
             position += 1
             continue
         elif wanted:
-            return found, f"FROM {token.text}"
+            return f"FROM {token.text}"
         elif token.text == ")" and token.kind == "sign":
             if len(levels) > 1:
                 levels.pop()
@@ -103,7 +110,7 @@ def sources(sql: str) -> tuple[set[Source], str]:
             levels[-1][1] = False
         wanted = wanted and word in _SKIPPED
         position += 1
-    return found, ""
+    return ""
 
 
 def _distinct(pieces: list[Token], position: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -73,22 +73,25 @@ def kind(field: Any) -> str | None:
 
     Columns of one kind that the database calls equal have the same text.
     """
+    name = _kind(field)
+    # A connection with a zone of its own stores local times, where an hour of autumn is double.
+    if name == "datetime" and settings.USE_TZ and _local_storage():
+        return None
+    return name
+
+
+@lru_cache(maxsize=4096)
+def _kind(field: Any) -> str | None:
+    """What follows from the definition of the field alone."""
     field = _bearer(field)
-    if field is None or _overrides(type(field), _TOUCHES_EQUALITY):
+    if field is None or _overrides(field, _TOUCHES_EQUALITY):
         return None
-    for cls, name in _KINDS:
-        if isinstance(field, cls):
-            break
-    else:
-        return None
+    name = next((name for cls, name in _KINDS if isinstance(field, cls)), None)
     collation = getattr(field, "db_collation", None)
     if collation and not _KNOWN_COLLATION.fullmatch(collation):
         return None
     # SQLite keeps a decimal as a double, which tells no more than 15 digits apart.
     if name == "decimal" and not 0 < (getattr(field, "max_digits", None) or 0) <= 15:
-        return None
-    # A connection with a zone of its own stores local times, where an hour of autumn is double.
-    if name == "datetime" and settings.USE_TZ and _local_storage():
         return None
     return name
 
@@ -110,7 +113,7 @@ def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
     try:
         if isinstance(value, models.Model):
             value = getattr(value, bearer.attname)
-        if not prepared and _overrides(type(bearer), _PREPARES):
+        if not prepared and _overrides(bearer, _PREPARES):
             value = bearer.get_prep_value(value)
         return NULL if value is None else _SPELLERS[name](bearer, value)
     except Exception:
@@ -127,9 +130,7 @@ def _bearer(field: Any) -> Any:
         if getattr(field, "generated", False):
             field = field.output_field
         elif getattr(field, "remote_field", None) is not None:
-            if not isinstance(field, models.ForeignKey) or _overrides(
-                type(field), _TOUCHES_EQUALITY
-            ):
+            if not isinstance(field, models.ForeignKey) or _overrides(field, _TOUCHES_EQUALITY):
                 return None
             field = field.target_field
         else:
@@ -137,9 +138,14 @@ def _bearer(field: Any) -> Any:
     return None
 
 
+def _overrides(field: Any, names: frozenset[str]) -> bool:
+    """Whether a class from outside Django, somewhere in that of ``field``, defines one of them."""
+    cls: Any = type(field)
+    return _class_overrides(cls, names)
+
+
 @lru_cache(maxsize=1024)
-def _overrides(cls: type, names: frozenset[str]) -> bool:
-    """Whether a class from outside Django, somewhere in ``cls``, defines one of ``names``."""
+def _class_overrides(cls: type, names: frozenset[str]) -> bool:
     return any(
         not base.__module__.startswith("django.") and not names.isdisjoint(vars(base))
         for base in cls.__mro__
@@ -218,7 +224,7 @@ def _datetime(field: Any, value: Any) -> str | None:
     if settings.USE_TZ:
         if django_timezone.is_naive(value):
             value = django_timezone.make_aware(value, django_timezone.get_default_timezone())
-        value = value.astimezone(timezone.utc).replace(tzinfo=None)
+        value = value.astimezone(UTC).replace(tzinfo=None)
     elif django_timezone.is_aware(value):
         return None
     return value.replace(fold=0).isoformat(" ")  # type: ignore[no-any-return]

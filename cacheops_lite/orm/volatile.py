@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 from django.db.models.expressions import BaseExpression, RawSQL, Value
@@ -56,13 +57,14 @@ def why_expression(node: Any) -> str:
     # A template is SQL by hand; one that reads tables is not seen by anybody else.
     if isinstance(node, BaseExpression):
         extra = getattr(node, "extra", None) or {}
-        parts = (extra.get("template"), extra.get("function"), extra.get("expressions"))
-        parts += (getattr(node, "template", None), getattr(node, "function", None))
+        parts = [extra.get("template"), extra.get("function"), extra.get("expressions")]
+        parts += [getattr(node, "template", None), getattr(node, "function", None)]
         if any(isinstance(part, str) and _SELECT.search(part) for part in parts):
             return f"raw SQL in {cls.__name__}"
     return ""
 
 
+@lru_cache(maxsize=1024)
 def why_sql(sql: str) -> str:
     """Why ``sql`` gives another answer each time; '' if no such function is known in it."""
     previous = ""
@@ -81,9 +83,15 @@ def why_sql(sql: str) -> str:
 
 def own_sql(node: Any) -> bool:
     """Whether a class from outside Django writes the SQL of ``node``."""
+    cls: Any = type(node)
+    return _writes_sql(cls)
+
+
+@lru_cache(maxsize=1024)
+def _writes_sql(cls: type) -> bool:
     return any(
         not base.__module__.startswith("django.")
         and any(name == "as_sql" or name.startswith("as_") for name in vars(base))
-        for base in type(node).__mro__
+        for base in cls.__mro__
         if base is not object
     )

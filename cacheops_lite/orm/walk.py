@@ -29,7 +29,7 @@ def nodes(roots: Iterable[Any]) -> Iterator[Any]:
         if isinstance(query, Query):  # a Subquery, or a QuerySet that nobody resolved yet
             stack.append(query)
         if isinstance(node, FilteredRelation):
-            stack.append(node.resolved_condition)
+            stack.append(node.resolved_condition)  # type: ignore[attr-defined]
         elif isinstance(node, Q):
             stack.extend(child[1] if isinstance(child, tuple) else child for child in node.children)
         elif hasattr(node, "get_source_expressions"):
@@ -52,12 +52,12 @@ def ordering(query: Query, compiler: Any = None) -> list[Any]:
     meta = query.get_meta()
     items = [*query.extra_order_by, *query.order_by]
     if not items and query.default_ordering and meta is not None:
-        items.extend(meta.ordering)
+        items.extend(meta.ordering or ())
     return items
 
 
 def parts(query: Query, compiler: Any = None) -> list[Any]:
-    """The expressions that make up ``query``, with its ``compiler`` those found on compiling too."""
+    """The expressions that make up ``query``; with its ``compiler`` those that compiling adds."""
     found: list[Any] = [query.where, *query.select, *query.annotation_select.values()]
     names = {str(name).split("__")[0] for name in query.distinct_fields}
     grouping = query.group_by if isinstance(query.group_by, (list, tuple)) else ()
@@ -85,7 +85,7 @@ def columns(roots: Iterable[Any]) -> set[tuple[str, str]]:
                 stack.extend(restrictions(join) for join in node.alias_map.values())
                 stack.append(list(node.combined_queries))
             elif isinstance(node, Col):
-                found.add((node.alias, node.target.column))
+                found.add((node.alias, str(node.target.column)))
     return found
 
 

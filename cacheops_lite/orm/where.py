@@ -131,7 +131,7 @@ class WhereReader:
         alternatives: list[Condition] = []
         for option in options:
             if type(lhs.output_field).__module__.startswith("django.db.models.fields.related"):
-                option = get_normalized_value(option, lhs)  # noqa: PLW2901
+                option = get_normalized_value(option, lhs)
             if not isinstance(option, (tuple, list)) or len(option) != len(columns):
                 return ANY
             alternatives.append(

@@ -7,7 +7,7 @@ the database decides them. What cannot be known is ``UNKNOWN``: it drops the tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import models

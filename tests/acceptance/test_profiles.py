@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "profiles in a list": (["tests.post"], ["CACHEOPS", "dict"]),
     "unknown way of mass writes": ({"tests.post": {"mass": "some", "timeout": 1}}, ["mass", "rows"]),
     "depends on nothing known": (
-        {"tests.post": {"depends_on": "tests.nope", "timeout": 1}}, ["tests.post", "tests.nope"],
+        {"tests.post": {"depends_on": "tests.nope", "ops": "fetch", "timeout": 1}}, ["tests.post", "tests.nope"],
     ),
 }  # fmt: skip
 
