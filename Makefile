@@ -45,11 +45,11 @@ $(VENV)/.base:
 	fi; \
 	echo "Making $(VENV) with $$("$$python" --version) (once)"; \
 	"$$python" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
 	@touch $@
 
 # One stamp for each dependency group; a changed pyproject.toml installs again.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.types: $(VENV)/.%: $(VENV)/.base pyproject.toml
 	@echo "Installing the package and what 'make $*' needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group $*
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group $*
 	@touch $@

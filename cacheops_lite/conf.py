@@ -17,12 +17,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from .core.keys import Keys
+
 ALL_OPS = frozenset({"get", "fetch", "count", "exists", "aggregate"})
 
 #: Tables that Django itself writes all the time; tracked only if a pattern names them exactly.
 UNTRACKED_BY_DEFAULT = frozenset({"sessions.session", "admin.logentry", "migrations.migration"})
 
 _PATTERN = re.compile(r"[^.*]+\.([^.*]+|\*)|\*\.\*").fullmatch
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+").fullmatch
 
 PROFILE_KEYS = frozenset(
     {
@@ -105,6 +108,10 @@ class Settings:
 
 
 _current: Settings | None = None
+
+#: Settings that were in force in this process since somebody looked; cleared by whoever looks.
+former: list[Settings] = []
+
 _listeners: list[Callable[[], None]] = []
 
 
@@ -122,6 +129,8 @@ def on_reset(listener: Callable[[], None]) -> None:
 def reset() -> None:
     """Forget the settings in force; the next ``current()`` reads them again."""
     global _current
+    if _current is not None and not any(one.profiles == _current.profiles for one in former):
+        former.append(_current)
     _current = None
     for listener in _listeners:
         listener()
@@ -142,21 +151,13 @@ def _build() -> Settings:
         return getattr(django_settings, name, default)
 
     base = Settings()
-    prefix = get("CACHEOPS_PREFIX", "")
-    if isinstance(prefix, str) and "." in prefix and not prefix.endswith((":", ".")):
-        prefix = import_string(prefix)
-    if not isinstance(prefix, str) and not callable(prefix):
-        raise ImproperlyConfigured(
-            "CACHEOPS_PREFIX must be a string, a function of a query, or its dotted path; "
-            f"got {prefix!r}."
-        )
     _current = Settings(
         enabled=bool(get("CACHEOPS_ENABLED", True)),
         profiles=read_profiles(get("CACHEOPS", {}), get("CACHEOPS_DEFAULTS", {})),
         redis=get("CACHEOPS_REDIS", None),
         sentinel=get("CACHEOPS_SENTINEL", None),
         client_class=get("CACHEOPS_CLIENT_CLASS", None),
-        prefix=prefix,
+        prefix=read_prefix(get("CACHEOPS_PREFIX", "")),
         serializer=get("CACHEOPS_SERIALIZER", None),
         degrade_on_failure=bool(get("CACHEOPS_DEGRADE_ON_FAILURE", True)),
         replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
@@ -170,6 +171,30 @@ def _build() -> Settings:
         secret_keys=_secret_keys(),
     )
     return _current
+
+
+def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
+    """``CACHEOPS_PREFIX``: a text for the front of keys, a function, or its dotted path."""
+    if isinstance(prefix, str):
+        if _DOTTED(prefix):
+            try:
+                prefix = import_string(prefix)
+            except ImportError as error:
+                raise ImproperlyConfigured(
+                    f"CACHEOPS_PREFIX = {prefix!r} is no path of a function: {error}. If it is "
+                    "the text itself, let it end with ':'."
+                ) from error
+        else:
+            try:
+                Keys(prefix)
+            except ValueError as error:
+                raise ImproperlyConfigured(f"CACHEOPS_PREFIX: {error}.") from error
+    if not isinstance(prefix, str) and not callable(prefix):
+        raise ImproperlyConfigured(
+            "CACHEOPS_PREFIX must be a string, a function of a query, or its dotted path; "
+            f"got {prefix!r}."
+        )
+    return prefix
 
 
 def _secret_keys() -> tuple[bytes, ...]:

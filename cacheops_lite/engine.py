@@ -280,7 +280,11 @@ def reset() -> None:
 
 def distrust(tables: Iterable[str]) -> None:
     """Remember tables that were written while caching was off; dropped before they are read."""
-    _distrusted.update(tables)
+    with _lock:
+        if _engine is None:
+            _distrusted.update(tables)
+        else:
+            _engine.distrust(tables)
 
 
 def _after_fork() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -845,3 +846,75 @@ def test_foreign_and_damaged_entries_are_misses(redis_client: redis.Redis) -> No
         assert function() == 3
     with override_settings(SECRET_KEY="newest", SECRET_KEY_FALLBACKS=["another"]):
         assert function() == 3
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["threads", "tasks"])
+def test_no_stale_result_and_no_double_work_under_load(colour: str) -> None:
+    """Under random load nobody gets what was invalidated before the call, nor computes what
+    another caller holds the lock for."""
+    fresh, announced = [0], [0]
+    busy, most, wrong = [0], [0], []
+    guard = threading.Lock()
+
+    def enter() -> int:
+        with guard:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        return fresh[0]
+
+    def leave() -> None:
+        with guard:
+            busy[0] -= 1
+
+    @cached(60, lock=True, extra=colour)
+    def function() -> int:
+        number = enter()
+        time.sleep(0.003)
+        leave()
+        return number
+
+    @cached(60, lock=True, extra=colour)
+    async def afunction() -> int:
+        number = enter()
+        await asyncio.sleep(0.003)
+        leave()
+        return number
+
+    stop = threading.Event()
+
+    def check(least: int, number: int) -> None:
+        if number < least:
+            wrong.append((least, number))
+
+    def read() -> None:
+        while not stop.is_set():
+            check(announced[0], function())
+
+    async def aread() -> None:
+        while not stop.is_set():
+            least = announced[0]
+            check(least, await afunction())
+
+    async def many() -> None:
+        await asyncio.gather(*(aread() for _ in range(6)))
+        await engine.current().async_transport.client.aclose()
+
+    if colour == "threads":
+        threads = [threading.Thread(target=read) for _ in range(6)]
+    else:
+        threads = [threading.Thread(target=asyncio.run, args=(many(),))]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 60):
+        fresh[0] = number
+        (function if colour == "threads" else afunction).invalidate()
+        announced[0] = number
+        time.sleep(0.002 * (number % 4))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert most[0] == 1

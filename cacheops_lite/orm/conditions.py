@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.apps import apps
-from django.db.models.expressions import Subquery
+from django.db.models.expressions import RawSQL, Subquery
 from django.db.models.sql.query import Query
 from django.db.models.sql.subqueries import AggregateQuery
 
@@ -88,7 +88,7 @@ class _Reading:
                 return self.refuse(f"unknown {type(known).__qualname__}")
         if not isinstance(query, Query):
             return self.refuse(f"unknown {type(query).__qualname__}")
-        if query.extra or query.extra_tables or query.extra_order_by:
+        if query.extra_tables or query.extra_order_by or not self.prefetches(query):
             self.refuse("raw SQL: extra()")
         if isinstance(query, AggregateQuery):
             self.expressions(query.annotation_select.values(), query)
@@ -127,9 +127,12 @@ class _Reading:
         for name, terms in joins.project(condition, aliases):
             options[name].append(frozenset(terms.items()))
         known = dynamic.find(compiler, aliases) if compiler is not None else {}
+        raw = {sql.rpartition(".")[0] for sql, _ in query.extra.values()}
+        quote = self.connection.ops.quote_name
         for name, alias in aliases.items():
             found = self.options.setdefault(alias.table, [])
-            if name not in known or not dnf.is_any(tuple(options[name])):
+            narrowed = not dnf.is_any(tuple(options[name]))
+            if name not in known or narrowed or quote(alias.table) in raw:
                 found.extend(options[name])
             elif shown := known[name]:
                 self.dynamic.append(shown)
@@ -141,6 +144,8 @@ class _Reading:
             if isinstance(node, Query):
                 inner[id(node)] = node
                 continue
+            if type(node) is RawSQL and (node.sql, node.params) in query.extra.values():
+                continue  # a column of ``prefetch_related``, or refused already
             reason = volatile.why_expression(node)
             if reason:
                 self.refuse(reason)
@@ -148,6 +153,17 @@ class _Reading:
                 self.foreign(node, query, compiler)
         for subquery in inner.values():
             self.level(subquery)
+
+    def prefetches(self, query: Any) -> bool:
+        """Whether all of ``extra(select=…)`` are columns that ``prefetch_related`` asks for."""
+        quote = self.connection.ops.quote_name
+        tables = {quote(join.table_name) for join in query.alias_map.values()}
+        for name, (sql, params) in query.extra.items():
+            table, _, column = sql.rpartition(".")
+            plain = table in tables and column == quote(column.strip('"`')) and not params
+            if not plain or not name.startswith("_prefetch_related_val_"):
+                return False
+        return True
 
     def foreign(self, node: Any, query: Any, compiler: Any) -> None:
         """An expression that writes its own SQL: every row of what it reads by itself."""

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import deletion
 
-from .. import conf
+from .. import conf, engine
 
 if TYPE_CHECKING:
     Model = type[models.Model]
@@ -121,8 +121,23 @@ def current() -> Registry:
     """The registry of the installed apps and the settings in force."""
     global _registry
     if _registry is None:
-        _registry = Registry(conf.current())
+        found = Registry(conf.current())
+        _distrust_unwatched(found)
+        _registry = found
     return _registry
+
+
+def _distrust_unwatched(now: Registry) -> None:
+    """Tables that other profiles did not track a while ago may have been written unseen."""
+    while conf.former:
+        former = conf.former.pop()
+        engine.distrust(
+            table
+            for table in now.tracked
+            if all(
+                former.profile(owner._meta.label_lower) is None for owner in now.models[table]
+            )
+        )
 
 
 def reset() -> None:

@@ -9,8 +9,8 @@ from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
 from .. import conf
-from ..core.entry import Row
 from . import values
+from .ranges import Row
 from .transactions import open_transaction, pending
 
 
@@ -73,11 +73,12 @@ class Lookup:
             if count > self.limit:
                 return None
             key = row[0] if len(pk_fields) == 1 else tuple(row[: len(pk_fields)])
-            found[key] = {
+            known = {
                 field.column: text
                 for field, value in zip(selected, row, strict=True)
                 if field.column in self.fields and (text := values.text(field, value)) is not None
             }
+            found[key] = Row(self.fields, known)
         return found
 
     def _lock(self, query: Any, changes_keys: bool) -> None:

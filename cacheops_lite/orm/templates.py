@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core.entry import Conj
 from ..core.memo import Recent
-from . import fingerprint, values
+from . import fingerprint, ranges, values
 from .shapes import Shape, Slot, parameters
 
 #: A term of a template: its column, its constant text or None, and (slot, element) if not constant.
@@ -133,7 +133,9 @@ def _terms(
     if len(columns) != len(set(columns)):
         return None
     texts = _texts(shape.slots)
-    if texts is None:
+    if texts is None or any(
+        ranges.is_condition(column) for conjs in tables.values() for c in conjs for column, _ in c
+    ):
         return None
     places: dict[tuple[str, str], tuple[int, int]] = {}
     for index, (slot, spelt) in enumerate(zip(shape.slots, texts, strict=True)):

@@ -42,12 +42,12 @@ class Pending:
         self.changes: list[Change] = []
         #: How many changes there are per table, to fall back to the table past a limit.
         self.counts: dict[str, int] = {}
-        #: Tables written in this transaction, qualified names not needed: plain table names.
+        #: Tables written in this transaction, under their plain names.
         self.dirty: set[str] = set()
         #: Raw SQL that names no table we know: every table is dirty.
         self.everything = False
-        #: Number of changes when each savepoint began.
-        self.savepoints: dict[str, int] = {}
+        #: Number of changes and notes when each savepoint began.
+        self.savepoints: dict[str, tuple[int, int]] = {}
         #: What ``cache_invalidated`` is to say: (model, values by attribute name or None).
         self.notes: list[tuple[Any, dict[str, Any] | None]] = []
         #: Callbacks after the bump (``cache_on_save``).
@@ -125,23 +125,31 @@ def collect(
     """Add changes, with the tables that change along (``depends_on``)."""
     state = pending(connection)
     known = registry.current()
+    muted = _muted.get()
     tables = set()
     for change in changes:
         tables.add(change.table)
-        _add(state, change)
-    for table in tables:
+        if not muted:
+            _add(state, qualified(connection.alias, change))
+    for table in list(tables):
         for dependent in known.dependents(table):
-            if state.counts.get(dependent, 0) <= ROWS_PER_TABLE:
-                _add(state, Change(dependent, UNKNOWN, UNKNOWN))
-    if tables and model is not None and len(state.notes) < ROWS_PER_TABLE:
+            tables.add(dependent)
+            if not muted:
+                _add(state, qualified(connection.alias, Change(dependent, UNKNOWN, UNKNOWN)))
+    state.dirty |= tables
+    if tables and not muted and model is not None and len(state.notes) < ROWS_PER_TABLE:
         state.notes.append((model, values))
+
+
+def qualified(alias: str, change: Change) -> Change:
+    """The change under the table name that keys carry now: a prefix function may look around."""
+    if isinstance(conf.current().prefix, str):
+        return change
+    return change._replace(table=engine.current().table(change.table, alias))
 
 
 def _add(state: Pending, change: Change) -> None:
     table = change.table
-    state.dirty.add(table)
-    if _muted.get():
-        return
     count = state.counts[table] = state.counts.get(table, 0) + 1
     if count <= ROWS_PER_TABLE:
         state.changes.append(change)
@@ -180,9 +188,8 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
         state.forget()
         return result
     cache = engine.current()
-    changes = qualified(cache, connection.alias, state.changes)
     try:
-        ticket = cache.mark(changes)
+        ticket = cache.mark(state.changes)
         cache.refresh(ticket)
     except InvalidationRefused:
         state.forget()
@@ -200,13 +207,6 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
     for callback in saved:
         callback()
     return result
-
-
-def qualified(cache: engine.Engine, alias: str, changes: Iterable[Change]) -> list[Change]:
-    """The changes of one alias under the table names that their keys carry, each once."""
-    if isinstance(cache.settings.prefix, str):
-        return list(changes)
-    return [change._replace(table=cache.table(change.table, alias)) for change in changes]
 
 
 def _undo(connection: BaseDatabaseWrapper) -> None:
@@ -242,8 +242,7 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     changes, notes = state.changes, state.notes
     state.forget()
     if changes and conf.current().active:
-        cache = engine.current()
-        cache.invalidate(qualified(cache, connection.alias, changes))
+        engine.current().invalidate(changes)
         _tell(notes)
     elif changes:
         engine.distrust({change.table for change in changes})
@@ -261,14 +260,15 @@ def savepoint_began(connection: BaseDatabaseWrapper, sid: str | None) -> None:
     """Remember how much had been collected."""
     if sid:
         state = pending(connection)
-        state.savepoints[sid] = len(state.changes)
+        state.savepoints[sid] = (len(state.changes), len(state.notes))
 
 
 def savepoint_rolled_back(connection: BaseDatabaseWrapper, sid: str | None) -> None:
     """Forget what was collected since; the tables stay dirty (coarse, and safe)."""
     state = pending(connection)
     if sid and sid in state.savepoints:
-        del state.changes[state.savepoints[sid] :]
+        changes, notes = state.savepoints[sid]
+        del state.changes[changes:], state.notes[notes:]
         state.counts = Counter(change.table for change in state.changes)
 
 
@@ -298,6 +298,8 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
     if state.dirty and (state.everything or not state.dirty.isdisjoint(tables)):
         return "the current transaction has written a table of this query"
     inside = connection.in_atomic_block or state.raw or _manual(connection)
+    if inside and (connection.needs_rollback or connection.closed_in_transaction):
+        return "the transaction is broken; the database says so"
     if not inside:
         if state.cursors and connection.vendor == "sqlite" and is_wal(connection):
             return "an open cursor may keep an old snapshot (SQLite, WAL)"

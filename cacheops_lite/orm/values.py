@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -16,7 +15,7 @@ from django.db import connections, models
 from django.utils import timezone as django_timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from cacheops_lite.orm.folding import fold
+from cacheops_lite.orm.folding import fold, known_collation
 
 #: The text of NULL; no value is spelt in upper case.
 NULL: Final = "NULL"
@@ -27,17 +26,6 @@ _TOUCHES_EQUALITY: Final = frozenset({
     "get_col", "get_db_converters", "get_db_prep_save", "get_db_prep_value", "get_internal_type",
     "get_lookup", "get_placeholder", "get_placeholder_sql", "rel_db_type", "select_format",
 })  # fmt: skip
-
-#: Collations that :func:`~cacheops_lite.orm.folding.fold` covers: those that compare bytes, and
-#: those without the rules of one language.
-_KNOWN_COLLATION: Final = re.compile(
-    r"binary|nocase|rtrim"  # SQLite
-    r"|c|posix|ucs_basic|default|[a-z]{2}_[a-z]{2}(\.utf-?8)?|(und|[a-z]{2}(-[a-z]{2})?)-x-icu"
-    r"|ascii_(bin|general_ci)|latin1_(bin|general_ci|general_cs)"
-    r"|utf8(mb[34])?_(nopad_)?(bin|0900_bin|(general|unicode|unicode_520|0900_ai|0900_as)_c[is]"
-    r"|general_nopad_ci|unicode_nopad_ci|unicode_520_nopad_ci|nopad_bin|uca1400_(nopad_)?a[is]_c[is])",
-    re.IGNORECASE,
-)
 
 _KINDS: Final[tuple[tuple[type[models.Field[Any, Any]], str], ...]] = (
     (models.BooleanField, "bool"),
@@ -88,7 +76,7 @@ def _kind(field: Any) -> str | None:
         return None
     name = next((name for cls, name in _KINDS if isinstance(field, cls)), None)
     collation = getattr(field, "db_collation", None)
-    if collation and not _KNOWN_COLLATION.fullmatch(collation):
+    if collation and not known_collation(collation):
         return None
     # SQLite keeps a decimal as a double, which tells no more than 15 digits apart.
     if name == "decimal" and not 0 < (getattr(field, "max_digits", None) or 0) <= 15:
@@ -189,7 +177,7 @@ def _int(field: Any, value: Any) -> str:
     return str(int(value))
 
 
-def _text(field: Any, value: Any) -> str:
+def _text(field: Any, value: Any) -> str | None:
     return fold(value if isinstance(value, str) else str(value))
 
 

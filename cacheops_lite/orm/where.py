@@ -19,11 +19,12 @@ from django.db.models.fields.related_lookups import (
     get_normalized_value,
 )
 from django.db.models.fields.tuple_lookups import TupleExact, TupleIn, TupleIsNull
+from django.db.models.functions import TruncDate
 from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull, Lookup
 from django.db.models.sql.where import AND, OR, XOR, NothingNode, WhereNode
 
 from cacheops_lite.core import dnf
-from cacheops_lite.orm import values
+from cacheops_lite.orm import comparisons, ranges, values
 
 #: A column of one table in the query.
 Key = tuple[str, str]
@@ -54,6 +55,8 @@ class WhereReader:
             return NEVER
         if cls in _IS_NULL or cls is TupleIsNull:
             return self._is_null(node, wanted=True)
+        if cls in comparisons.KNOWN and (cls not in _EXACT or type(node.lhs) is TruncDate):
+            return self._compared(comparisons.true(node))
         if cls in _EXACT or cls is TupleExact:
             return self._exact(node)
         if cls in _IN or cls is TupleIn:
@@ -74,6 +77,8 @@ class WhereReader:
             field = self._field(node.lhs)
             if isinstance(field, BooleanField):
                 return self._equal(node.lhs, (not node.rhs,))
+        if cls in comparisons.KNOWN:
+            return self._compared(comparisons.false(node))
         return ANY
 
     def _node(self, node: WhereNode, *, negated: bool) -> Condition:
@@ -162,6 +167,19 @@ class WhereReader:
         if field is None:
             return ANY
         return (frozenset((((node.lhs.alias, field.column), values.NULL),)),)
+
+    def _compared(self, options: comparisons.Options) -> Condition:
+        """One of some intervals of a column, each a pair of limits."""
+        return self._any(self._interval, options) if options is not None else ANY
+
+    def _interval(self, interval: comparisons.Interval) -> Condition:
+        terms: list[tuple[Key, str]] = []
+        for lhs, operator, value in interval:
+            field = self._field(lhs)
+            column = ranges.condition(field, operator, value) if field is not None else None
+            if column is not None:
+                terms.append(((lhs.alias, column), ranges.TRUE))
+        return (frozenset(terms),)
 
     def _field(self, lhs: Any) -> Any:
         """The field of a column of this query that may be a term, or None."""

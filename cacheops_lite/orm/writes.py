@@ -15,8 +15,8 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql.constants import ROW_COUNT
 
 from .. import conf, engine
-from ..core.entry import UNKNOWN, Change, Row
-from . import registry, values
+from ..core.entry import UNKNOWN, Change
+from . import ranges, registry, values
 from .rows_lookup import Lookup
 from .transactions import collect, own_transaction, pending
 
@@ -46,7 +46,7 @@ def _schemes_fields(connection: Any, model: Any) -> Mapping[str, Any] | None:
     schemes = cache.known_schemes(cache.table(model._meta.db_table, connection.alias))
     if not schemes:
         return None
-    columns = {column for scheme in schemes for column in scheme.split(",") if column}
+    columns = {ranges.base(name) for scheme in schemes for name in scheme.split(",") if name}
     return {
         field.column: field
         for field in model._meta.local_concrete_fields
@@ -95,10 +95,10 @@ def _inserted(
         return unknown
     given = {field.column: field for field in query.fields}
     read_back = table in registry.current().triggered
-    rows: list[dict[str, str]] = []
+    rows: list[ranges.Row] = []
     for index, obj in enumerate(query.objs):
         back = _returned_values(returning_fields, returned, index)
-        row: dict[str, str] = {}
+        row = ranges.Row(dict(fields))
         for column, field in fields.items():
             if column in back:
                 value = back[column]
@@ -116,8 +116,12 @@ def _inserted(
             if text is not None:
                 row[column] = text
         rows.append(row)
-    if read_back and query.on_conflict is None:
-        rows = _read_back_inserted(compiler, model, fields, returning_fields, returned, rows)
+    if read_back:
+        found = None
+        if query.on_conflict is None:
+            found = _read_back_inserted(compiler, model, fields, returning_fields, returned)
+        triggered = table in registry.current().triggered
+        rows = found or [ranges.Row({}) if triggered else _as_given(row) for row in rows]
     return [Change(table, None, row) for row in rows]
 
 
@@ -141,38 +145,27 @@ def _returned_values(returning_fields: Any, returned: Any, index: int) -> dict[s
 
 
 def _read_back_inserted(
-    compiler: Any,
-    model: Any,
-    fields: Mapping[str, Any],
-    returning_fields: Any,
-    returned: Any,
-    rows: list[dict[str, str]],
-) -> list[dict[str, str]]:
-    """Read what the database made of the new rows; needs their primary keys."""
+    compiler: Any, model: Any, fields: Mapping[str, Any], returning_fields: Any, returned: Any
+) -> list[ranges.Row] | None:
+    """What the database made of the new rows; ``None`` if their primary keys are not known."""
     pk_fields = model._meta.pk_fields
-    if len(pk_fields) != 1:
-        return [_without_undecided(fields, row) for row in rows]
-    pk = pk_fields[0]
     keys = []
     for index, obj in enumerate(compiler.query.objs):
-        key = _returned_values(returning_fields, returned, index).get(pk.column)
-        if key is None:
-            key = getattr(obj, pk.attname, None)
-        if key is None or hasattr(key, "resolve_expression"):
-            return [_without_undecided(fields, row) for row in rows]
-        keys.append(key)
+        back = _returned_values(returning_fields, returned, index)
+        key = tuple(back.get(pk.column, getattr(obj, pk.attname, None)) for pk in pk_fields)
+        if any(part is None or hasattr(part, "resolve_expression") for part in key):
+            return None
+        keys.append(key[0] if len(key) == 1 else key)
     found = Lookup(model, compiler.connection, fields).by_pks(keys)
-    if found is None or len(found) < len(rows):
-        return [_without_undecided(fields, row) for row in rows]
-    return [dict(row) for row in found.values()]
+    if found is None or len(found) != len(keys):
+        return None
+    return list(found.values())
 
 
-def _without_undecided(fields: Mapping[str, Any], row: dict[str, str]) -> dict[str, str]:
-    return {
-        column: text
-        for column, text in row.items()
-        if _stored_as_given(fields[column])
-    }
+def _as_given(row: ranges.Row) -> ranges.Row:
+    """The columns whose value in the statement is surely the one in the table."""
+    known = {column: text for column, text in row.items() if _stored_as_given(row.fields[column])}
+    return ranges.Row(row.fields, known)
 
 
 # -- UPDATE ------------------------------------------------------------------------------------
@@ -225,7 +218,7 @@ def _updated(
     model: Any,
     fields: Mapping[str, Any] | None,
     assigned: Mapping[str, tuple[Any, Any]],
-    old: Mapping[Any, Row] | None,
+    old: Mapping[Any, ranges.Row] | None,
     count: int,
 ) -> list[Change]:
     table = model._meta.db_table
@@ -254,12 +247,12 @@ def _updated(
             undecided = True
         else:
             decided[column] = text
-    new: Mapping[Any, Row] | None
+    new: Mapping[Any, ranges.Row] | None
     if undecided:
         moved = any(field.column in assigned for field in model._meta.pk_fields)
         new = None if moved else Lookup(model, connection, fields).by_pks(list(old))
     else:
-        new = {pk: {**row, **decided} for pk, row in old.items()}
+        new = {pk: row.changed(decided) for pk, row in old.items()}
     if new is None or len(new) != len(old):
         return [Change(table, UNKNOWN, UNKNOWN), *changes]
     return [Change(table, row, new[pk]) for pk, row in old.items()] + changes
@@ -352,9 +345,9 @@ def note_of(obj: Any) -> dict[str, Any] | None:
     return {name: value for name, value in vars(obj).items() if not name.startswith("_")}
 
 
-def row_of(model: Any, obj: Any) -> dict[str, str]:
+def row_of(model: Any, obj: Any) -> ranges.Row:
     """What an instance says of its row in the table of ``model`` (columns that can be spelt)."""
-    row = {}
+    row = ranges.Row({field.column: field for field in model._meta.local_concrete_fields})
     for field in model._meta.local_concrete_fields:
         if field.attname not in obj.__dict__ or not values.usable(field):
             continue

@@ -61,7 +61,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     "len": len,
     "bool": bool,
     "bool of nothing": lambda q: bool(q.filter(views=99)),
-    "index": lambda q: plain(q.order_by("views")[2]),
+    "index": lambda q: plain(q.order_by("views")[0]),
     "slice": lambda q: rows(q.order_by("views")[1:4]),
     "slice with a step": lambda q: rows(q.order_by("views")[0:6:2]),
     "in": lambda q: m.Post.objects.nocache().get(title="p1") in q,
@@ -98,7 +98,6 @@ READS: dict[str, Callable[[Any], Any]] = {
     "exclude": lambda q: rows(q.exclude(tags__name="red")),
     "subquery": lambda q: rows(q.filter(author__in=m.Author.objects.filter(name="Ann"))),
     "none": lambda q: rows(q.none()),
-    "proxy": lambda q: rows(m.PostProxy.objects.all().cache()),
     "aget": lambda q: plain(async_to_sync(q.aget)(title="p1")),
     "afirst": lambda q: plain(async_to_sync(q.afirst)()),
     "alast": lambda q: plain(async_to_sync(q.alast)()),
@@ -137,7 +136,7 @@ def test_the_second_time_costs_no_sql(name: str) -> None:
     assert miss.hits == [False]
     assert hit.hits == [True]
     assert len(hit.sql) == extra
-    assert len(miss.sql) == len(uncached.sql) or name == "proxy"
+    assert len(miss.sql) == len(uncached.sql)
 
 
 def _source(name: str) -> str:
@@ -170,6 +169,17 @@ def test_after_a_write_it_says_the_new(name: str) -> None:
     check("tags cleared")
     m.Post.objects.exclude(title="p1").delete()
     check("deleted")
+
+
+def test_a_proxy_is_read_as_itself() -> None:
+    """A proxy's rows come as instances of the proxy, and a write to its base model drops them."""
+    m.Post.objects.cache().get(title="p0")
+    read = lambda: m.PostProxy.objects.cache().get(title="p0")  # noqa: E731
+    for _ in range(2):
+        assert type(read()) is m.PostProxy
+    assert is_cached(read)
+    m.Post.objects.filter(title="p0").update(views=70)
+    assert read().views == 70
 
 
 # -- prefetching -------------------------------------------------------------------------------
@@ -292,7 +302,7 @@ def test_multiple_objects_on_a_miss_and_on_a_hit() -> None:
         (lambda q: q[-1], ValueError),
         (lambda q: q["a"], TypeError),
         (lambda q: q.in_bulk(field_name="views"), ValueError),
-        (lambda q: q.dates("title", "month"), AssertionError),
+        (lambda q: q.dates("title", "month"), TypeError),
         (lambda q: q.filter(views="many"), ValueError),
     ],
 )

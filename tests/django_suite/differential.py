@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from django.db import connections
+from django.test import TransactionTestCase
 
 from cacheops_lite import engine
 from cacheops_lite.orm import reads, rows, rows_lookup, transactions, writes
@@ -34,6 +35,32 @@ class Recorder:
         self.bypassed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.stale: list[str] = []
+        #: While the database is flushed, which reads a lot.
+        self.resting = False
+        #: The reads of the test under way: entry key -> how to look again.
+        self.made: dict[bytes, tuple[Any, Any, Callable[[], Any], Any]] = {}
+
+    def look_again(self, when: str) -> None:
+        """Hold what the cache would answer now to the reads of this test against the database."""
+        with unlogged():
+            for cache, plan, load, decode in self.made.values():
+                outcome = cache.peek(plan, decode)
+                if not outcome.hit:
+                    continue
+                self.counts["again"] += 1
+                try:
+                    fresh: Any = load()
+                except Exception as error:
+                    fresh = None
+                    self.stale.append(f"STALE {when}: a hit where the database says {error!r}")
+                else:
+                    if difference := differ(outcome.value, fresh):
+                        said = f"{when}: {difference}\n  {plan}\n  {statement_of(load)}"
+                        self.stale.append(said[:3000])
+
+    def forget(self) -> None:
+        """A test is over."""
+        self.made.clear()
 
     def taken(self) -> list[str]:
         """The mismatches since the last call."""
@@ -49,9 +76,11 @@ class Turn(threading.local):
     was_hit = False
 
 
-def install() -> Recorder:
-    """Check every read from here on."""
+def install(commit: bool) -> Recorder:
+    """Check every read from here on; ``commit``: tests commit what they write."""
     recorder, turn = Recorder(), Turn()
+    if commit:
+        _look_again_after_tests(recorder)
     _check_reads(recorder, turn)
     _read_twice(turn)
     _note_reasons(recorder)
@@ -63,6 +92,8 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
     read = engine.Engine.read
 
     def checked(self: Any, plan: Any, load: Callable[[], Any], **options: Any) -> Any:
+        if recorder.resting:
+            return read(self, plan, load, **options)
         loaded: list[Any] = []
 
         def loading() -> Any:
@@ -88,27 +119,30 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
 
         if turn.time == "second":
             return again(None)
-        outcome = read(self, plan, loading, **options)
-        turn.was_hit = outcome.hit
+        try:
+            outcome = read(self, plan, loading, **options)
+        finally:
+            if loaded:  # also if the rows cannot be encoded
+                turn.was_hit, turn.expected = False, loaded[0]
+        if threading.current_thread() is threading.main_thread():
+            recorder.made[plan.entry] = (self, plan, load, options["decode"])
         if outcome.hit:
             recorder.counts["hits"] += 1
-            turn.expected = load()
+            turn.was_hit, turn.expected = True, load()
             compare(outcome, turn.expected)
-        else:
-            turn.expected = loaded[0]
         return outcome if turn.time == "first" else again(outcome)
 
     engine.Engine.read = checked  # type: ignore[method-assign]
 
 
 def _read_twice(turn: Turn) -> None:
-    fetch, single = reads.fetch, reads.single
+    fetch, get, single = reads.fetch, reads.get, reads.single
     replay, produce = rows.replay, rows.produce
     unbuilt: list[Any] = []
 
     def unbuilt_the_first_time(build: Callable[..., Any]) -> Callable[..., Any]:
         # Building instances sends signals, which tests count.
-        return lambda *args: unbuilt if turn.time == "first" else build(*args)
+        return lambda *args, **kw: unbuilt if turn.time == "first" else build(*args, **kw)
 
     def twice(ask: Callable[[], Any]) -> Any:
         outer, turn.time, turn.expected = turn.time, "first", None
@@ -123,8 +157,25 @@ def _read_twice(turn: Turn) -> None:
 
     rows.replay = unbuilt_the_first_time(replay)
     rows.produce = unbuilt_the_first_time(produce)
-    reads.fetch = lambda queryset, profile: twice(lambda: fetch(queryset, profile))
-    reads.single = lambda *args: twice(lambda: single(*args))
+    reads.fetch = lambda *args, **kw: twice(lambda: fetch(*args, **kw))
+    reads.get = lambda *args, **kw: twice(lambda: get(*args, **kw))
+    reads.single = lambda *args, **kw: twice(lambda: single(*args, **kw))
+
+
+def _look_again_after_tests(recorder: Recorder) -> None:
+    tear_down = TransactionTestCase._fixture_teardown
+
+    def looking(self: Any) -> None:
+        recorder.look_again("at the end of the test")
+        recorder.resting = True
+        try:
+            tear_down(self)
+        finally:
+            recorder.resting = False
+        recorder.look_again("after the flush")
+        recorder.forget()
+
+    TransactionTestCase._fixture_teardown = looking  # type: ignore[method-assign]
 
 
 def _note_reasons(recorder: Recorder) -> None:
@@ -136,11 +187,23 @@ def _note_reasons(recorder: Recorder) -> None:
             recorder.bypassed[tried.reason] += 1
         return tried
 
-    def compared(query: Any, shape: Any, using: str, profile: Any, plan: Any, *rest: Any) -> None:
+    def check_quick(query: Any, using: str, profile: Any, packing: str, plan: Any) -> None:
         recorder.counts["quick"] += 1
+        if "|" not in packing:  # count and exists compile another query than this one
+            return
+        compiler = query.chain().get_compiler(using)
+        exact = plan_compiler(compiler, using, profile, "rows", packing).plan
+        if exact is None or comparable(exact) != comparable(plan):
+            recorder.stale.append(f"PLAN: quick {plan}\n  compiled {exact}\n  {query}"[:3000])
 
     reads.plan_compiler = planned
-    reads.audit.append(compared)
+    reads.audit.append(check_quick)
+
+
+def comparable(plan: reads.Plan) -> tuple[Any, ...]:
+    """What of a plan decides: the key, the dependencies in any order, whether it is cached."""
+    tables = {table: frozenset(conjs) for table, conjs in plan.tables.items()}
+    return plan.digest, tables, frozenset(plan.dynamic), plan.reason
 
 
 def differ(cached: Rows, fresh: Rows | None) -> str:

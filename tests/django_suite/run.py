@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
 
 HEADER = (
     f"{'package':28} {'mode':7} {'run':>5} {'passed':>6} {'skip':>5} {'base':>5} {'listed':>6} "
-    f"{'OURS':>5} {'STALE':>5} {'hits':>6} {'replay':>6} {'refused':>7} {'bypass':>6} {'s':>5}"
+    f"{'OURS':>5} {'STALE':>5} {'hits':>6} {'replay':>6} {'again':>6} {'quick':>6} {'refused':>7} {'bypass':>6} {'s':>5}"
 )
 
 
@@ -109,8 +109,6 @@ def run_all(
             bad |= ours
             total += row
             print_row(package, mode, row, time.monotonic() - began)
-            for name in ours:
-                print(f"    {name}", flush=True)
             if options.verbose:
                 for kind in ("bypassed", "refused"):
                     for why, count in Counter(done.get(kind, {})).most_common(8):
@@ -130,7 +128,7 @@ def run_all(
 def print_row(package: str, mode: str, row: Counter[str], seconds: float) -> None:
     names = (
         ("run", 5), ("passed", 6), ("skipped", 5), ("base", 5), ("listed", 6), ("ours", 5),
-        ("stale", 5), ("hits", 6), ("replays", 6), ("refused", 7), ("bypassed", 6),
+        ("stale", 5), ("hits", 6), ("replays", 6), ("again", 6), ("quick", 6), ("refused", 7), ("bypassed", 6),
     )  # fmt: skip
     cells = " ".join(f"{row[name]:{width}}" for name, width in names)
     print(f"{package:28} {mode:7} {cells} {seconds:5.0f}", flush=True)

@@ -38,9 +38,9 @@ def main(tests: str, package: str, mode: str, cached: bool, out: str) -> None:
     if cached:
         from . import differential
 
-        recorder = differential.install()
+        recorder = differential.install(mode == "commit")
     if mode == "commit":
-        commit_for_real()
+        commit_for_real(package)
     tests_run = run(labels, recorder)
     report: dict[str, Any] = {"tests": tests_run}
     if recorder is not None:
@@ -52,12 +52,35 @@ def main(tests: str, package: str, mode: str, cached: bool, out: str) -> None:
     Path(out).write_text(json.dumps(report))
 
 
-def commit_for_real() -> None:
+#: Packages whose tests need what ``post_migrate`` makes: permissions, content types, a site.
+NEED_POST_MIGRATE = frozenset(
+    """admin_changelist admin_custom_urls admin_docs admin_filters admin_inlines admin_ordering
+    admin_utils admin_views admin_widgets auth_tests contenttypes_tests flatpages_tests
+    generic_inline_admin migrate_signals modeladmin multiple_database redirects_tests
+    sitemaps_tests sites_framework sites_tests swappable_models syndication_tests test_client
+    view_tests""".split()
+)
+
+
+def commit_for_real(package: str) -> None:
     """Make ``TestCase`` do what it does on a database without transactions: commit, then flush."""
-    from django.test import TestCase
+    from django.contrib.contenttypes.models import ContentType
+    from django.test import TestCase, testcases
 
     for name in ("_databases_support_transactions", "_databases_support_savepoints"):
         setattr(TestCase, name, classmethod(lambda cls: False))
+    if package in NEED_POST_MIGRATE:
+        return
+    call_command = testcases.call_command
+
+    def flush_only(name: str, *args: Any, **options: Any) -> Any:
+        if name == "flush":
+            # All permissions of all models, after each test, would take most of the time.
+            options["inhibit_post_migrate"] = True
+            ContentType.objects.clear_cache()
+        return call_command(name, *args, **options)
+
+    testcases.call_command = flush_only
 
 
 def run(labels: list[str], recorder: Any) -> dict[str, list[str]]:

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cacheops_lite.core.entry import UNKNOWN, Change, MaybeRow
+from cacheops_lite.core.protocol import Outcome, ReadPlan
 
 from .database import Place, Values
-from .world import FOREVER, Actor, Op, Violation
+from .local import FOREVER, Actor, Stage
+from .ops import Op
+from .world import Query
 
-Stage = Callable[[Actor], Coroutine[Any, Any, None]]
+
+class Read(NamedTuple):
+    """What a read has answered."""
+
+    name: str
+    hit: bool
+    value: bytes
 
 
-def read(name: str) -> Stage:
+class Written(NamedTuple):
+    """That a write is over; ``told``: whether the store has been told of it."""
+
+    told: bool
+
+
+async def through(me: Actor, query: Query, rows: Any = None) -> Outcome:
+    """Read a query through the cache; ``rows`` are taken for what the database holds."""
+
+    async def load() -> Any:
+        return query.answer(await Op("load") if rows is None else rows)
+
+    return await me.protocol.read(
+        me.transport,
+        ReadPlan(query.key, query.tables),
+        load,
+        encode=lambda value: repr(value).encode(),
+        decode=bytes,
+        dynamic=query.dynamic,
+        ttl_ms=FOREVER,
+    )
+
+
+def read(query: Query) -> Stage:
     """Read a query through the cache."""
 
-    async def stage(me: Actor) -> None:
-        world = me.world
-        query = world.queries[name]
-
-        async def load() -> Any:
-            return await Op("load", lambda: query.answer(world.database.visible))
-
-        outcome = await me.protocol.read(
-            me.transport,
-            world.plans[name],
-            load,
-            encode=lambda value: repr(value).encode(),
-            decode=bytes,
-            dynamic=query.dynamic,
-            ttl_ms=FOREVER,
-        )
-        if outcome.hit:
-            world.judge(name, outcome.value, me.required, me.at_start)
-        elif world.database.replica is None and repr(outcome.value).encode() not in {
-            query.encoded(rows) for rows in world.database.versions[me.at_start :]
-        }:
-            raise Violation(f"{name} was loaded and is wrong")
+    async def stage(me: Actor) -> Read:
+        outcome = await through(me, query)
+        value = outcome.value if outcome.hit else repr(outcome.value).encode()
+        return Read(query.name, outcome.hit, value)
 
     return stage
 
@@ -60,9 +74,8 @@ class Savepoint(NamedTuple):
     statements: tuple[Set, ...]
 
 
-async def execute(me: Actor, statement: Set, schemes: Sequence[str] | None) -> Change:
+async def execute(statement: Set, schemes: Sequence[str] | None) -> Change:
     """Run one statement inside the transaction; say what it changed."""
-    database = me.world.database
     place, values = statement.place, statement.values
 
     def narrowed(row: Values | None) -> MaybeRow:
@@ -75,21 +88,11 @@ async def execute(me: Actor, statement: Set, schemes: Sequence[str] | None) -> C
             return {column: value for column, value in row.items() if column in columns}
         return dict(row)
 
-    def update() -> tuple[Values | None, Values | None]:
-        old = database.lock(me.name, place)
-        new = None if values is None else {**(old or {}), **values}
-        database.write(me.name, place, new)
-        me.transaction = "open"
-        return old, new
-
-    def blocked() -> bool:
-        return database.blocked(me.name, place)
-
     if statement.locks:
-        old, new = await Op("update", update, blocked=blocked)
+        old, new = await Op("update", (place, values))
     else:
-        old = await Op("select", lambda: database.seen(me.name, place))
-        _, new = await Op("update", update, blocked=blocked)
+        old = await Op("select", (place,))
+        _, new = await Op("update", (place, values))
     return Change(place[0], narrowed(old), narrowed(new))
 
 
@@ -98,86 +101,77 @@ def write(
     asks: bool = True,
     rollback: bool = False,
     unknown_outcome: bool = False,
-    treat_unknown_as: bool | None = None,
-    raw: bool = False,
-    without_mark: bool = False,
-    bump_before: bool = False,
+    takes_it_for: bool | None = None,
+    marks: bool = True,
+    bumps: str = "after",
+    stores: Query | None = None,
 ) -> Stage:
     """Change rows in one transaction.
 
     ``asks``: ask for the schemes first. ``unknown_outcome``: the connection breaks during COMMIT,
-    and the caller takes it for ``treat_unknown_as``. ``raw``: a statement outside a transaction.
+    and the caller takes it for ``takes_it_for``. What a sane writer never does: not to mark,
+    to bump before the commit, to store what it has written itself.
     """
 
-    async def stage(me: Actor) -> None:
-        world, database = me.world, me.world.database
+    async def stage(me: Actor) -> Written:
         protocol, transport = me.protocol, me.transport
         tables = sorted({one.place[0] for one in flat(statements)})
-        schemes = dict.fromkeys(tables, None) if not asks else {}
+        schemes: Any = dict.fromkeys(tables)
         if asks:
-            schemes = await protocol.known_schemes(transport, tables)  # type: ignore[assignment]
+            schemes = await protocol.known_schemes(transport, tables)
         changes: list[Change] = []
         for statement in statements:
             if isinstance(statement, Savepoint):
-                await Op("savepoint", lambda: database.savepoint(me.name))
+                await Op("savepoint")
                 for inner in statement.statements:
-                    await execute(me, inner, schemes[inner.place[0]])
-                await Op("rollback to", lambda: database.rollback_to_savepoint(me.name))
+                    await execute(inner, schemes[inner.place[0]])
+                await Op("rollback to savepoint")
             else:
-                changes.append(await execute(me, statement, schemes[statement.place[0]]))
-        if without_mark:
-            ticket = None
-        else:
-            ticket = await protocol.mark(transport, changes, _started=me) if False else await marked(me, changes)
+                changes.append(await execute(statement, schemes[statement.place[0]]))
+        ticket = None
+        if marks:
+            ticket = await protocol.mark(transport, changes)
             await protocol.refresh(transport, ticket)
-        if bump_before and ticket is not None:
-            await protocol.bump(transport, ticket, committed=True)
-
-        def commit() -> int:
-            me.transaction = "committed"
-            version = database.commit(me.name, world.now)
-            me.process.own_version = version
-            return version
-
-        def send_commit() -> int:
-            database.in_flight.append(me.name)
-            me.transaction = "unknown"
-            return 0
-
-        def undo() -> int:
-            me.transaction = "rolled back"
-            database.rollback(me.name)
-            return 0
-
-        if unknown_outcome:
-            version, committed = await Op("commit", send_commit), treat_unknown_as
-        elif rollback:
-            version, committed = await Op("rollback", undo), False
-        else:
-            version, committed = await Op("commit", commit), True
-        if ticket is None:
+        if bumps == "before":
             await protocol.invalidate(transport, changes)
-        elif not bump_before:
+        committed: bool | None = not rollback
+        if unknown_outcome:
+            await Op("send commit")
+            committed = takes_it_for
+        else:
+            await Op("rollback" if rollback else "commit")
+        if bumps == "after" and ticket is not None:
             await protocol.bump(transport, ticket, committed=committed)
-        if not protocol.overdue:
-            world.required = max(world.required, version)
+        elif bumps == "after":
+            await protocol.invalidate(transport, changes)
+        if stores is not None:
+            rows = {change.place: change.values for change in flat(statements)}
+            await through(me, stores, rows)
+        return Written(not protocol.overdue)
 
     return stage
 
 
-async def marked(me: Actor, changes: list[Change]) -> Any:
-    """Mark, and let the demons know whose token it is."""
-    draw = me.protocol.token
+def write_raw(place: Place, values: Values) -> Stage:
+    """Run a statement that nobody understands, outside a transaction: mark, run, bump."""
 
-    def token() -> bytes:
-        me.token = draw()
-        return me.token
+    async def stage(me: Actor) -> Written:
+        ticket = await me.protocol.mark(me.transport, [Change(place[0], UNKNOWN, UNKNOWN)])
+        await Op("statement", (place, values))
+        await me.protocol.bump(me.transport, ticket, committed=True)
+        return Written(not me.protocol.overdue)
 
-    me.protocol.token = token  # type: ignore[method-assign]
-    try:
-        return await me.protocol.mark(me.transport, changes)
-    finally:
-        me.protocol.token = draw  # type: ignore[method-assign]
+    return stage
+
+
+def invalidate(*changes: Change) -> Stage:
+    """Tell the cache by hand that rows have changed."""
+
+    async def stage(me: Actor) -> Written:
+        await me.protocol.invalidate(me.transport, changes)
+        return Written(not me.protocol.overdue)
+
+    return stage
 
 
 def flat(statements: Sequence[Set | Savepoint]) -> list[Set]:
