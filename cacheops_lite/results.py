@@ -23,9 +23,6 @@ from .core.protocol import Outcome, ReadPlan, TablePlan
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
 from .samples import Resolved, Samples
 
-#: Every result of a function depends on this table: dropping it drops them all.
-FUNCTIONS_TABLE = "cacheops:functions"
-
 #: "For ever", in seconds: nothing is stored without an end.
 NO_TIMEOUT = 365 * 24 * 60 * 60.0
 
@@ -114,7 +111,7 @@ class EngineBackend:
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
         table = _table(cache, call.func)
         own = TablePlan(table, ((("call", call.digest),),))
-        all_functions = TablePlan(FUNCTIONS_TABLE, (ANY_ROW,))
+        all_functions = TablePlan(engine.FUNCTIONS, (ANY_ROW,))
         samples = tuple(resolved.plans(cache)) if resolved is not None else ()
         name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
         return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), (own, all_functions, *samples))
@@ -275,4 +272,4 @@ def _trusted(func: Callable[..., Any]) -> bool:
 
 def invalidate_functions() -> None:
     """Drop the results of all cached functions, views and fragments."""
-    engine.current().invalidate_tables([FUNCTIONS_TABLE])
+    engine.current().invalidate_tables([engine.FUNCTIONS])

@@ -6,12 +6,13 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
 import redis
 from django.conf import settings
+from django.db import connection
 
 from . import databases, servers
 
@@ -54,6 +55,21 @@ def django_db_modify_db_settings(
     running_servers: None, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
     """The test databases are made after their server runs."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """PostgreSQL drops a test database only when nobody is connected to it any more.
+
+    Connections of threads that asgiref keeps, or that a test killed, may still be there.
+    """
+    yield
+    if settings.TEST_DB == "postgres":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%%'"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,8 @@ def make(model: Any, key: Any, values: dict[str, Any]) -> Any:
         instance.content_type = ContentType.objects.get_for_model(m.Post)
     if key is not None:
         instance.pk = key
+        for parent in model._meta.get_parent_list():
+            setattr(instance, parent._meta.pk.attname, key)
     return instance
 
 
@@ -562,14 +564,14 @@ M2M: list[tuple[Any, str, Any]] = [
 @write(4)
 def many_to_many(draw: Any) -> Any:
     def run(owner: Any, name: str, key: Any, target: Any, keys: list[int], how: str) -> None:
-        instance = owner(pk=key)
+        instance = load(owner, key)
+        if instance is None:
+            return
         manager = getattr(instance, name)
         through: dict[str, Any] = {"through_defaults": {"role": "b"}} if "Group" in (
             owner.__name__, target.__name__
         ) else {}  # fmt: skip
         present = list(target._base_manager.filter(pk__in=keys).values_list("pk", flat=True))
-        if load(owner, key) is None:
-            return
         if how == "add":
             manager.add(*present, **through)
         elif how == "set":

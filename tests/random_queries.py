@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, date, datetime
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -20,7 +21,12 @@ BOOLEANS = [False, True]
 STATUS = ["draft", "live"]
 MAYBE_KEYS = [None, *KEYS]
 MAYBE_NUMBERS = [None, *NUMBERS]
-LISTS = "lists"
+MOMENTS = [
+    datetime(2023, 12, 31, 23, 30, tzinfo=UTC),
+    datetime(2024, 1, 1, 0, 30, tzinfo=UTC),
+    datetime(2024, 7, 1, 12, 0, 0, 1, tzinfo=UTC),
+]
+DAYS = [date(2023, 12, 31), date(2024, 1, 1), date(2024, 7, 1)]
 
 #: What may be asked of each model: lookup -> values.
 LOOKUPS: dict[type[models.Model], dict[str, list[Any]]] = {
@@ -48,7 +54,20 @@ LOOKUPS: dict[type[models.Model], dict[str, list[Any]]] = {
         "comments__isnull": BOOLEANS,
         "views": NUMBERS,
         "views__in": [[0], [0, 1], [1, 2]],
-        "views__gt": NUMBERS,
+        "views__gt": [*NUMBERS, -(10**30)],
+        "views__range": [(0, 1), (1, 2), (2, 0)],
+        "views__lte": NUMBERS,
+        "rating__gte": NUMBERS,
+        "rating__lt": NUMBERS,
+        "created__gt": MOMENTS,
+        "created__lte": MOMENTS,
+        "created__date": [moment.date() for moment in MOMENTS],
+        "created__year": [2023, 2024],
+        "created__year__gt": [2023, 2024],
+        "day__range": [(DAYS[0], DAYS[1]), (DAYS[1], DAYS[2])],
+        "day__year__lte": [2023, 2024],
+        "category__parent__pk__gt": KEYS,
+        "editor__pk__lt": KEYS,
         "title": WORDS,
         "title__iexact": WORDS,
         "published": BOOLEANS,
@@ -301,6 +320,8 @@ ROWS: dict[type[models.Model], dict[str, list[Any]]] = {
         "views": NUMBERS,
         "rating": MAYBE_NUMBERS,
         "status": STATUS,
+        "created": [None, *MOMENTS],
+        "day": [None, *DAYS],
     },
     Through: {"post_id": KEYS, "tag_id": KEYS},
     Comment: {"object_id": KEYS, "text": WORDS},

@@ -18,6 +18,7 @@ from django.db import NotSupportedError, connection, transaction
 
 from cacheops_lite.orm import values
 from cacheops_lite.orm.conditions import Conditions, analyse
+from cacheops_lite.orm.ranges import Row
 
 from .random_queries import KEYS, TABLES, Dice, snapshot, write
 
@@ -60,12 +61,16 @@ def dependencies(rows: Rows, found: Conditions) -> Iterator[tuple[str, dict[str,
                 yield dynamic.table, {} if spelt is None else {dynamic.column: spelt}
 
 
-def spell(model: Any, row: dict[str, Any]) -> dict[str, str | None]:
-    return {
-        field.column: values.text(field, row[field.attname])
-        for field in model._meta.local_concrete_fields
-        if values.usable(field)
-    }
+def spell(model: Any, row: dict[str, Any]) -> Row:
+    fields = {field.column: field for field in model._meta.local_concrete_fields}
+    return Row(
+        fields,
+        {
+            column: text
+            for column, field in fields.items()
+            if values.usable(field) and (text := values.text(field, row[field.attname])) is not None
+        },
+    )
 
 
 def meets(model: Any, row: dict[str, Any] | None, wanted: Options) -> bool:
@@ -74,7 +79,7 @@ def meets(model: Any, row: dict[str, Any] | None, wanted: Options) -> bool:
     spelt = spell(model, row)
     return any(
         table == model._meta.db_table
-        and all(spelt.get(column) in (None, text) for column, text in terms.items())
+        and all(column not in spelt or spelt[column] == text for column, text in terms.items())
         for table, terms in wanted
     )
 

@@ -37,6 +37,8 @@ pytestmark = [
 
 STEPS = int(os.environ.get("CACHEOPS_STEPS", "1500"))
 SEED = int(os.environ.get("CACHEOPS_SEED", "0"))
+#: "" to print the first failing story as it came: shrinking may take minutes.
+SHRINK = bool(os.environ.get("CACHEOPS_SHRINK", "1"))
 #: Steps of one example. More find longer stories, fewer shrink faster.
 LENGTH = 50
 #: Reads that are compared after every write; the oldest make room.
@@ -63,19 +65,25 @@ class Machine(RuleBasedStateMachine):
         self.other = ""
         self.log: list[str] = []
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(first=st.lists(drawn_reads.reads(), min_size=2, max_size=12))
+    def begin(self, first: list[drawn_reads.Drawn]) -> None:
         empty_tables()
         type(self).flush()
         reset_cacheops()
         populate()
+        for read in first:
+            self.read(read)
 
     def teardown(self) -> None:
         self.unwind()
 
     # -- reading
 
-    @rule(read=drawn_reads.reads())
+    @rule(some=st.lists(drawn_reads.reads(), min_size=1, max_size=4))
+    def read_some(self, some: list[drawn_reads.Drawn]) -> None:
+        for read in some:
+            self.read(read)
+
     def read(self, read: drawn_reads.Drawn) -> None:
         if self.other == "raw":
             return  # ``atomic`` cannot be had inside, so an error would end the transaction
@@ -109,6 +117,11 @@ class Machine(RuleBasedStateMachine):
     @rule(write=drawn_writes.writes())
     def write_again(self, write: drawn_writes.Drawn) -> None:
         self.do(write)
+
+    @rule(some=st.lists(drawn_writes.writes(), min_size=2, max_size=3))
+    def write_some(self, some: list[drawn_writes.Drawn]) -> None:
+        for write in some:
+            self.do(write)
 
     @rule(write=drawn_writes.nested())
     def write_nested(self, write: drawn_writes.Drawn) -> None:
@@ -284,7 +297,7 @@ def populate() -> None:
 
 
 def run_machine(
-    flush: Callable[[], Any], steps: int, *, shrink: bool = True, number: int = SEED
+    flush: Callable[[], Any], steps: int, *, shrink: bool = SHRINK, number: int = SEED
 ) -> list[bool]:
     """Run the machine; returns for each cached read whether it was a hit."""
     Machine.flush = staticmethod(flush)

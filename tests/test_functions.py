@@ -459,7 +459,11 @@ def test_methods_are_cached_for_each_instance() -> None:
             assert [Report.of_class(), report.of_class_too()] == ["class", "class too"]
             assert report.static() == "static"
     assert sorted(Report.made) == sorted(
-        [f"{what} {pk}" for what in ("method", "inner", "outer", "kept", "djangos") for pk in (1, 2)]
+        [
+            f"{what} {pk}"
+            for what in ("method", "inner", "outer", "kept", "djangos")
+            for pk in (1, 2)
+        ]
         + ["class", "class too", "static"]
     )
     Report.method.invalidate(Report(pk=1), 1)

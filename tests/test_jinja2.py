@@ -34,7 +34,9 @@ def environment(numbers: Any, templates: dict[str, str] | None = None, **options
 
 def test_cached(numbers: Any) -> None:
     """A fragment is rendered once, with or without arguments."""
-    source = "{% cached %}.{{ n() }}{% endcached %}\n{% cached timeout=60 %}.{{ n() }}{% endcached %}"
+    source = (
+        "{% cached %}.{{ n() }}{% endcached %}\n{% cached timeout=60 %}.{{ n() }}{% endcached %}"
+    )
     template = environment(numbers, {"a": source}).get_template("a")
     assert template.render() == ".1\n.2"
     assert template.render() == ".1\n.2"

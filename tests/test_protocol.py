@@ -715,7 +715,7 @@ class TestLimits:
 
     def test_many_keys_are_split(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keys are sent in portions, all in one round trip; every one is marked."""
-        monkeypatch.setattr(writing, "CHUNK", 4)
+        monkeypatch.setattr(process.protocol, "chunk", 4)
         process.read(process.plan(BOOKS_A))
         changes = [moved(f"o{number}", f"n{number}") for number in range(5)]
         process.write(*changes)
@@ -732,7 +732,7 @@ class TestLimits:
         self, process: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The schemes that count are those read together with the any-row mark (B4)."""
-        monkeypatch.setattr(writing, "CHUNK", 1)
+        monkeypatch.setattr(process.protocol, "chunk", 1)
         process.read(process.plan(BOOKS_A))
         sent: list[Script] = []
         original = process.wire.scripts

@@ -73,9 +73,7 @@ DECORATORS = {
     "rows": cached_view_as(Category),
     "file": file_cache.cached_view(60),
 }
-every_cache = pytest.mark.parametrize(
-    "decorator", DECORATORS.values(), ids=DECORATORS.keys()
-)
+every_cache = pytest.mark.parametrize("decorator", DECORATORS.values(), ids=DECORATORS.keys())
 
 
 # -- the key ---------------------------------------------------------------------------------------

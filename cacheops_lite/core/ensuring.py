@@ -8,7 +8,7 @@ from . import stamps
 from .entry import ANY_ROW, Conj
 from .keys import scheme_text
 from .plans import SERVER_ID, ReadPlan, Script, Transport
-from .state import MOST_SCHEMES, State
+from .state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -256,7 +256,7 @@ class Ensuring(State):
                 fresh[:16],
                 b"%d" % gen_ttl,
                 b"%d" % ttl,
-                b"%d" % MOST_SCHEMES,
+                b"%d" % self.most_schemes,
             ]
             for index, want in enumerate(wants, 1):
                 args += [want.scheme.encode(), fresh[16 * index : 16 * index + 16]]

@@ -34,6 +34,7 @@ class State:
         replica_lag_ms: int = 0,
     ) -> None:
         self.keys = Keys(prefix)
+        self.most_schemes = MOST_SCHEMES
         self.version = stamps.VERSION
         self.monotonic = monotonic
         self.random = random
@@ -65,7 +66,7 @@ class State:
         used = self.used.get(table) or frozenset()
         if not seen <= used:
             both = used | seen
-            self.used.set(table, both if len(both) <= MOST_SCHEMES else seen)
+            self.used.set(table, both if len(both) <= self.most_schemes else seen)
 
     def own(self, gen: bytes | None, server: bytes) -> bool:
         """Tell whether a gen was made by this version on the server behind this socket."""

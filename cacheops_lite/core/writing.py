@@ -48,6 +48,8 @@ def by_table(changes: Iterable[Change]) -> dict[str, list[Change]]:
 class Writing(State):
     """Announces changes before they are committed, and drops what they touched afterwards."""
 
+    chunk = CHUNK
+
     async def known_schemes(
         self, transport: Transport, tables: Iterable[str]
     ) -> dict[str, tuple[str, ...] | None]:
@@ -270,9 +272,11 @@ class Writing(State):
         calls, owners = [], []
         for table, keys in tables.items():
             ordered = list(keys)
-            for start in range(0, len(ordered), CHUNK):
+            for start in range(0, len(ordered), self.chunk):
                 head = [self.keys.gen(table), self.keys.schemes(table)]
-                calls.append(Script(name, [*head, *ordered[start : start + CHUNK]], list(args)))
+                calls.append(
+                    Script(name, [*head, *ordered[start : start + self.chunk]], list(args))
+                )
                 owners.append(table)
         seen: dict[str, Seen] = {}
         for table, answer in zip(

@@ -16,7 +16,14 @@ from django.db.models import Model
 from .. import conf, engine, signals
 from ..core.entry import UNKNOWN, Change
 from . import registry, writes
-from .transactions import collect, commit_now, open_transaction, pending
+from .transactions import (
+    collect,
+    collect_all,
+    commit_now,
+    muting,
+    open_transaction,
+    pending,
+)
 
 #: Instances that Django is saving, and how many collectors are deleting, in this context.
 _saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
@@ -116,12 +123,27 @@ def drop_model(model: type[Model], using: str | None = None) -> None:
 
 
 def drop_all() -> None:
-    """Invalidate everything: every tracked table, under every alias, and all functions."""
+    """Invalidate everything: every tracked table, under every alias, and all functions.
+
+    Open transactions take it along to their commits.
+    """
+    settings = conf.current()
+    unused = not settings.profiles and settings.redis is None and settings.sentinel is None
+    if unused or muting.active():
+        return
     cache = engine.current()
     tables = registry.current().tracked
     names = {cache.table(table, alias) for alias in connections for table in tables}
-    cache.invalidate_tables(sorted(names | {engine.FUNCTIONS}))
-    signals.cache_invalidated.send_robust(sender=None, obj_dict=None)
+    names.add(engine.FUNCTIONS)
+    waiting = [one for one in connections.all(initialized_only=True) if open_transaction(one)]
+    for connection in waiting:
+        names -= collect_all(connection)
+    if names and settings.enabled:
+        cache.invalidate_tables(sorted(names))
+    elif names:
+        engine.distrust(names)
+    if not waiting:
+        signals.cache_invalidated.send_robust(sender=None, obj_dict=None)
 
 
 def take(

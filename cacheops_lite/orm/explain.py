@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.db.models.query import MAX_GET_RESULTS
+
 from .. import conf, engine
 from ..core.entry import Conj
 from . import queryset as methods
@@ -66,6 +68,10 @@ def explain(queryset: Any, op: str) -> Explanation:
             return Explanation(label, op, False, reason)
         profile = replace(found, timeout=found.timeout or 1)
     query = queryset._chain().query
+    if op == "get":
+        if query.can_filter() and not query.distinct_fields:
+            query.clear_ordering(force=True)
+        query.set_limits(high=MAX_GET_RESULTS)
     if op in ("count", "exists"):
         query = _single_query(query, op, queryset.db)
         kind, packing = reads.SINGLE, ""

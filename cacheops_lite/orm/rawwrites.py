@@ -94,13 +94,10 @@ def _collect(connection: Any, text: str) -> None:
     reached = set(named)
     for table in named:
         reached |= known.deletion_reaches(table)
-    changes = [
-        Change(table, UNKNOWN, UNKNOWN)
-        for table in sorted(reached)
-        if table in known.tracked or known.dependents(table)
-    ]
-    if changes:
-        collect(connection, changes)
+    for table in sorted(reached):
+        if table in known.tracked or known.dependents(table):
+            model = known.models[table][0]._meta.concrete_model if table in known.models else None
+            collect(connection, [Change(table, UNKNOWN, UNKNOWN)], model=model)
 
 
 def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:

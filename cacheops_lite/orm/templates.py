@@ -19,6 +19,10 @@ from .shapes import Shape, Slot, parameters
 Term = tuple[str, str | None, tuple[int, int]]
 
 
+#: What ``exists()`` selects.
+_EXISTS = [fingerprint.spell_param(1)]
+
+
 class Produce(NamedTuple):
     """What turns rows into results without a compiler: what the compiler found out."""
 
@@ -39,11 +43,18 @@ class Template:
     """One shape under one alias and packing."""
 
     def __init__(
-        self, produce: Produce, plan: Any, sql_hash: Any, terms: dict[str, tuple[Any, ...]] | None
+        self,
+        produce: Produce,
+        plan: Any,
+        sql_hash: Any,
+        constants: list[str],
+        terms: dict[str, tuple[Any, ...]] | None,
     ) -> None:
         self.produce = produce
         self.plan = plan
         self.sql_hash = sql_hash
+        #: Spelt parameters of the compiler's own, before those of the slots.
+        self.constants = constants
         #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
         self.terms = terms
         #: Spelt parameters -> plan.
@@ -52,9 +63,8 @@ class Template:
     def fill(self, slots: list[Slot], compiler: Any, connection: Any) -> Any | None:
         """The plan for these parameters, or ``None`` if the query must be compiled."""
         try:
-            spelt = "\x00".join(
-                map(fingerprint.spell_param, parameters(slots, compiler, connection))
-            )
+            ours = map(fingerprint.spell_param, parameters(slots, compiler, connection))
+            spelt = "\x00".join([*self.constants, *ours])
         except fingerprint.Unspellable:
             return None
         plan = self.known.get(spelt)
@@ -105,9 +115,12 @@ def make(
     """A template from a query that was compiled and planned; ``None`` if nothing can be kept."""
     try:
         ours = parameters(shape.slots, compiler, compiler.connection)
-        spelt = [fingerprint.spell_param(value) for value in ours]
-        if spelt != [fingerprint.spell_param(value) for value in params]:
-            return None  # the compiler has parameters of its own, or another order
+        spelt = [fingerprint.spell_param(value) for value in params]
+        constants = spelt[: len(spelt) - len(ours)]
+        if spelt[len(constants) :] != [fingerprint.spell_param(value) for value in ours]:
+            return None  # another order
+        if constants not in ([], _EXISTS):
+            return None  # the compiler has parameters of its own
     except fingerprint.Unspellable:
         return None
     produce = Produce(
@@ -116,7 +129,7 @@ def make(
         compiler.annotation_col_map,
         compiler.col_count,
     )
-    template = Template(produce, plan, sql_hash, _terms(shape, plan.tables, _joined(compiler, plan)))
+    template = Template(produce, plan, sql_hash, constants, _terms(shape, plan.tables, _joined(compiler, plan)))
     template.known.set("\x00".join(spelt), plan)
     return template
 

@@ -98,13 +98,18 @@ def open_transaction(connection: BaseDatabaseWrapper) -> bool:
     )
 
 
-class muting:  # noqa: N801 - a namespace of two functions
+class muting:  # noqa: N801 - a namespace of three functions
     """Suspend collecting (``no_invalidation``): ``leave(enter())``."""
 
     @staticmethod
     def enter() -> Token[int]:
         """Changes made from here on invalidate nothing."""
         return _muted.set(_muted.get() + 1)
+
+    @staticmethod
+    def active() -> bool:
+        """Whether changes invalidate nothing now."""
+        return bool(_muted.get())
 
     @staticmethod
     def leave(token: Token[int]) -> None:
@@ -165,6 +170,16 @@ def collect_everything(connection: BaseDatabaseWrapper) -> None:
         [Change(table, UNKNOWN, UNKNOWN) for table in sorted(registry.current().tracked)],
     )
     pending(connection).everything = True
+
+
+def collect_all(connection: BaseDatabaseWrapper) -> set[str]:
+    """``invalidate_all()`` joins a transaction; the names of all that its commit will drop."""
+    state = pending(connection)
+    before = len(state.changes)
+    collect_everything(connection)
+    _add(state, Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN))
+    state.notes.append((None, None))
+    return {change.table for change in state.changes[before:]}
 
 
 # -- the end of a transaction ------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import BooleanField
 from django.db.models.expressions import Col, ColPairs
 from django.db.models.fields.related_lookups import (
@@ -56,7 +57,7 @@ class WhereReader:
         if cls in _IS_NULL or cls is TupleIsNull:
             return self._is_null(node, wanted=True)
         if cls in comparisons.KNOWN and (cls not in _EXACT or type(node.lhs) is TruncDate):
-            return self._compared(comparisons.true(node))
+            return ANY if _always(node) else self._compared(comparisons.true(node))
         if cls in _EXACT or cls is TupleExact:
             return self._exact(node)
         if cls in _IN or cls is TupleIn:
@@ -190,6 +191,19 @@ class WhereReader:
         if getattr(field, "column", None) is None or field.model._meta.db_table != table:
             return None
         return field if values.usable(field) else None
+
+
+def _always(node: Any) -> bool:
+    """Whether the limit may lie beyond the column, where Django leaves the condition out.
+
+    Then NULLs pass too, which no comparison lets through.
+    """
+    field = getattr(node.lhs, "output_field", None)
+    if field is None or not isinstance(node.rhs, int):
+        return False
+    kind = field.get_internal_type()
+    low, high = BaseDatabaseOperations.integer_field_ranges.get(kind, (node.rhs, node.rhs))
+    return not low <= node.rhs <= high
 
 
 def _plain(node: Any) -> bool:

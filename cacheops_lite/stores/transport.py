@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as Disconnected
@@ -130,10 +131,7 @@ class RedisTransport:
                     raise
                 found = await self._attempt(build)
         except (RedisError, OSError) as error:
-            if not self.breaker.open:
-                log.warning("Redis does not answer, going on without the cache: %r", error)
-            self.breaker.failure()
-            raise StoreUnavailable(f"Redis does not answer: {error}") from error
+            raise self._failed(error) from error
         except StoreUnavailable:
             self.breaker.failure()
             raise
@@ -142,6 +140,12 @@ class RedisTransport:
             raise
         self.breaker.success()
         return found
+
+    def _failed(self, error: Exception) -> StoreUnavailable:
+        if not self.breaker.open:
+            log.warning("Redis does not answer, going on without the cache: %r", error)
+        self.breaker.failure()
+        return StoreUnavailable(f"Redis does not answer: {error}")
 
     async def _attempt(self, build: Callable[[bytes], list[Command]]) -> tuple[list[Any], bytes]:
         connection = await self._borrow()
@@ -205,13 +209,73 @@ class RedisTransport:
 
 
 class SyncTransport(RedisTransport):
-    """Over ``redis.Redis`` or what Sentinel makes of it. Its coroutines never suspend."""
+    """Over ``redis.Redis`` or what Sentinel makes of it. Its coroutines never suspend.
+
+    A few sockets are kept at hand, which costs less than giving each back to the pool; whoever
+    finds none takes one from the pool.
+    """
+
+    #: Sockets at hand at most, and seconds after which one is tried before it is used.
+    AT_HAND = 8
+    FRESH = 1.0
+
+    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
+        super().__init__(client, breaker=breaker)
+        self._idle: deque[tuple[Any, float]] = deque()
+        self._pid = os.getpid()
+        limit = getattr(client.connection_pool, "max_connections", None) or 2 * self.AT_HAND
+        self._at_hand = min(self.AT_HAND, limit // 2)
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - a synchronous caller has no event loop
 
+    async def mget(self, keys: Sequence[bytes]) -> Reply:
+        # The hit path: one command over a socket that was used a moment ago.
+        if self.breaker.open or not self._idle or self._pid != os.getpid():
+            return await super().mget(keys)
+        try:
+            connection, since = self._idle.pop()
+        except IndexError:  # another thread was faster
+            return await super().mget(keys)
+        server = connection.cacheops_identity.server
+        if not server or time.monotonic() - since > self.FRESH:
+            self._idle.append((connection, since))
+            return await super().mget(keys)
+        command: Command = (b"MGET", *keys)
+        try:
+            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            values = connection.read_response(disable_decoding=True)
+        except Disconnected:
+            await self._cut(connection)
+            (values,), server = await self._talk(lambda server: [command], False)
+            self._raise([values])
+            return Reply(values, server)
+        except (RedisError, OSError) as error:
+            await self._cut(connection)
+            raise self._failed(error) from error
+        except BaseException:
+            await self._cut(connection)
+            raise
+        self._idle.append((connection, time.monotonic()))
+        return Reply(values, server)
+
     async def _borrow(self) -> Any:
-        return self.client.connection_pool.get_connection(*self._name)
+        if self._pid != os.getpid():  # the sockets at hand are the parent's
+            self._idle, self._pid = deque(), os.getpid()
+        try:
+            connection, since = self._idle.pop()
+        except IndexError:
+            return self.client.connection_pool.get_connection(*self._name)
+        if time.monotonic() - since > self.FRESH:
+            try:
+                stale = connection.can_read(timeout=0)
+            except (RedisError, OSError):
+                stale = True
+            if stale:  # closed by the server, or holding what nobody asked for
+                connection.disconnect()
+                self.client.connection_pool.release(connection)
+                return self.client.connection_pool.get_connection(*self._name)
+        return connection
 
     async def _check(self, connection: Any) -> None:
         connection.check_health()
@@ -230,7 +294,10 @@ class SyncTransport(RedisTransport):
             self.client.connection_pool.release(connection)
 
     async def _release(self, connection: Any) -> None:
-        self.client.connection_pool.release(connection)
+        if len(self._idle) < self._at_hand:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            self.client.connection_pool.release(connection)
 
 
 class AsyncTransport(RedisTransport):

@@ -232,7 +232,7 @@ def test_views_with_extra() -> None:
     assert seen == [7, 7, 7]
 
 
-def test_class_based_views(posts: list[Post]) -> None:
+def test_class_based_views(posts: list[Post], django_assert_num_queries: Any) -> None:
     """What as_view() of a class-based view gives can be cached."""
 
     class Index(ListView):  # type: ignore[type-arg]
@@ -243,7 +243,7 @@ def test_class_based_views(posts: list[Post]) -> None:
 
     index = cached_view_as(Post, timeout=60)(Index.as_view())
     first = index(factory.get("/"))
-    with override_settings(DATABASES={}):
+    with django_assert_num_queries(0):
         assert index(factory.get("/")).content == first.content
     posts[0].delete()
     assert index(factory.get("/")).content != first.content
@@ -369,10 +369,9 @@ def test_transactions(posts: list[Post]) -> None:
         posts[0].save()
         assert function() == 3
     assert function() == 4
-    with transaction.atomic():
-        with transaction.atomic():
-            posts[0].save()
-            transaction.set_rollback(True)
+    with transaction.atomic(), transaction.atomic():
+        posts[0].save()
+        transaction.set_rollback(True)
     assert function() == 4
 
 

@@ -24,6 +24,7 @@ from .local import FOREVER, MARK_TTL, UNAVAILABLE, Automaton, Node, Stage
 from .ops import Op, SimTransport
 
 START = 1_000_000_000_000
+PAUSE = 6000
 
 Label = tuple[Any, ...]
 
@@ -58,6 +59,8 @@ class Demons(NamedTuple):
     repeat_ensure: bool = False
     #: Commands that fail before they are run, or whose reply is lost.
     fail: int = 0
+    #: Pauses of more than half of a mark's time.
+    wait: int = 0
     #: Fail-overs to the other server and back, which takes the data along.
     switch: int = 0
     #: Restarts from the snapshot of the start, under a new id.
@@ -102,6 +105,8 @@ class Turn(NamedTuple):
     #: The version that its commit made.
     version: int = 0
     token: bytes = b""
+    #: Until when each key is marked by its own doing.
+    marked: tuple[tuple[bytes, int], ...] = ()
     #: The least version that its read may answer with, and the version when it began.
     required: int = 0
     started: int = 0
@@ -120,6 +125,7 @@ class Snapshot(NamedTuple):
     limbo: tuple[Op, ...]
     required: int
     own: tuple[int, ...]
+    sent: dict[int, Turn]
     lost_before_commit: bool
     lost: bool
     died: bool
@@ -166,6 +172,8 @@ class World:
         self.limbo: tuple[Op, ...] = ()
         self.required = 0
         self.own = [0] * len(self.automata)
+        #: What writers had marked when they sent a commit whose outcome nobody knows.
+        self.sent: dict[int, Turn] = {}
         self.lost_before_commit = self.lost = self.died = False
 
     def _warm(self) -> None:
@@ -197,7 +205,7 @@ class World:
         return Snapshot(
             self.now, dict(self.store.data), self.store.server_id, self.database.copy(),
             tuple(self.nodes), tuple(self.turns), self.left, self.limbo, self.required,
-            tuple(self.own), self.lost_before_commit, self.lost, self.died,
+            tuple(self.own), self.sent, self.lost_before_commit, self.lost, self.died,
         )  # fmt: skip
 
     def load(self, saved: Snapshot) -> None:
@@ -207,6 +215,7 @@ class World:
         self.database = saved.database.copy()
         self.nodes, self.turns, self.own = list(saved.nodes), list(saved.turns), list(saved.own)
         self.left, self.limbo, self.required = saved.left, saved.limbo, saved.required
+        self.sent = saved.sent
         self.lost_before_commit, self.lost, self.died = saved[-3:]
 
     # -- whose turn
@@ -249,6 +258,8 @@ class World:
             found.append(("time passes",))
         if self.database.lags:
             found.append(("replicate",))
+        if left.wait and min(self._deadlines(), default=self.now + PAUSE) > self.now + PAUSE - 1:
+            found.append(("wait",))
         found += [(name,) for name in ("switch", "restore", "restart") if getattr(left, name)]
         return found
 
@@ -287,6 +298,9 @@ class World:
             self.store.evict(label[1])
         elif kind == "time passes":
             self._tick()
+        elif kind == "wait":
+            self._spend("wait")
+            self.now += PAUSE
         elif kind == "replicate":
             assert self.database.replica is not None
             self.database.replica += 1
@@ -336,7 +350,12 @@ class World:
             required = max(self.required, self.own[process])
             turn = turn._replace(begun=True, required=required, started=self.database.version)
         if op.name == "mark":
-            turn = turn._replace(token=op.args[1][0], transaction=turn.transaction or "open")
+            keys, args = op.args
+            until = dict.fromkeys(keys[2:], self.now + 1 + int(args[1]))
+            marked = tuple(sorted({**dict(turn.marked), **until}.items()))
+            turn = turn._replace(
+                token=args[0], marked=marked, transaction=turn.transaction or "open"
+            )
         self.turns[number] = turn
         result: Any
         if kind in ("fail", "lose the reply of"):
@@ -400,6 +419,7 @@ class World:
         if op.name == "send commit":
             database.in_flight = (*database.in_flight, number)
             self.turns[number] = turn._replace(transaction="sent")
+            self.sent = {**self.sent, number: turn}
             return None
         if op.name == "rollback":
             self.turns[number] = turn._replace(transaction="rolled back")
@@ -427,15 +447,17 @@ class World:
                         found.setdefault(int(ready[1:]), set())
         return found
 
-    def _uncommitted(self, tokens: Iterable[bytes]) -> bool:
-        """Whether one of the tokens is of a writer that may still commit."""
-        for number, turn in enumerate(self.turns):
-            if turn.token and turn.token in tokens:
-                if number in self.database.in_flight:
-                    return True
-                if turn.transaction == "open" and self.op(number) is not None:
-                    return True
-        return False
+    def _writers(self) -> list[Turn]:
+        """The writers that may still commit."""
+        return [
+            turn
+            for number, turn in enumerate(self.turns)
+            if turn.transaction == "open" and self.op(number) is not None
+        ] + [self.sent[number] for number in self.database.in_flight]
+
+    def _due(self, moment: int) -> bool:
+        """Whether a writer that may still commit counts on a mark beyond this moment in vain."""
+        return any(until <= moment for turn in self._writers() for _, until in turn.marked)
 
     def _may_tick(self) -> bool:
         deadlines = self._deadlines()
@@ -450,7 +472,7 @@ class World:
             assert self.database.replica is not None
             if due >= self.database.times[self.database.replica + 1] + lag:
                 return False  # a replica is never further behind than promised
-        return self.cast.demons.expire == "any" or not self._uncommitted(deadlines[due])
+        return self.cast.demons.expire == "any" or not self._due(due)
 
     def _tick(self) -> None:
         deadlines = self._deadlines()
@@ -458,19 +480,17 @@ class World:
             self.now += 2 * MARK_TTL
             return
         due = min(deadlines)
-        self._note_lost(deadlines[due])
+        if self._due(due):
+            self.lost = self.lost_before_commit = True
         self.now = max(self.now, due)
         self.store.expire()
 
     def _lose(self, key: bytes) -> None:
-        """A key is about to get lost: note which marks go with it."""
+        """A key is about to get lost: note whether a mark that is counted on goes with it."""
         value = self.store.get(key)
         if value is not None and value[:1] == b"p":
-            self._note_lost({item.partition(b":")[0] for item in value[1:].split(b" ")})
-
-    def _note_lost(self, tokens: Iterable[bytes]) -> None:
-        if self._uncommitted(tokens):
-            self.lost = self.lost_before_commit = True
+            if any(turn.token and turn.token in value for turn in self._writers()):
+                self.lost = self.lost_before_commit = True
 
     # -- the promises
 
@@ -512,7 +532,11 @@ class World:
 
     def digest(self) -> int:
         """Equal for states with an equal future."""
-        ranks = {moment: rank for rank, moment in enumerate(sorted(self._deadlines()))}
+        counted = [
+            min(until for _, until in turn.marked) for turn in self._writers() if turn.marked
+        ]
+        moments = sorted({*self._deadlines(), *counted})
+        ranks = {moment: rank for rank, moment in enumerate(moments)}
         lag = self.cast.options.get("replica_lag_ms")
 
         def moment(found: re.Match[bytes]) -> bytes:
@@ -531,9 +555,9 @@ class World:
         turns: list[Any] = []
         for number, turn in enumerate(self.turns):
             if self.op(number) is None or not turn.begun:
-                turns.append(turn.token if turn.transaction == "sent" else None)
+                turns.append(None)
             elif turn.transaction:
-                turns.append(turn._replace(required=0, started=0, version=0))
+                turns.append(turn._replace(required=0, started=0, version=0, marked=()))
             else:
                 turns.append(
                     tuple(
@@ -552,6 +576,7 @@ class World:
                 tuple(sorted(map(repr, self.limbo))) if self.limbo else (),
                 self.store.server_id,
                 (self.lost_before_commit, self.lost, self.died),
+                tuple([ranks[moment] for moment in counted]),
                 tuple([own > self.required for own in self.own]),
                 tuple([self.allowed(query, self.required) for query in self.cast.queries]),
             )

@@ -46,7 +46,7 @@ class Command(BaseCommand):
             return lambda: [invalidate_model(model) for model in models]
         model = models[0]
         try:
-            obj = model._base_manager.get(pk=pk)
+            obj = model._base_manager.all().nocache().get(pk=pk)  # type: ignore[attr-defined]
         except (model.DoesNotExist, ValueError, TypeError, ValidationError):
             raise CommandError(f"{target}: there is no {model._meta.label} with that key") from None
         return lambda: invalidate_obj(obj)
