@@ -7,18 +7,19 @@ decorating at import time needs neither the settings nor the app registry.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import EmptyResultSet, FullResultSet, ImproperlyConfigured
 from django.db import models, router
 
 from . import conf, engine
-from .calls import digest, spell
+from .calls import Unstable, digest, spell
 from .core.entry import ANY_ROW, Conj
 from .core.protocol import TablePlan
-from .orm import queryset, reads, registry, transactions
+from .orm import queryset, reads, registry, tables, transactions
 
 #: Table -> conjunctions, any of which a changed row may meet.
 Tables = dict[str, tuple[Conj, ...]]
@@ -42,8 +43,8 @@ class Resolved:
         """Why the cache must not be used now, for example in a transaction that wrote a table."""
         if self.reason:
             return self.reason
-        for alias, tables in self.tables.items():
-            reason = transactions.read_refusal(alias, tables)
+        for alias, found in self.tables.items():
+            reason = transactions.read_refusal(alias, found)
             if reason:
                 return reason
         return ""
@@ -51,11 +52,11 @@ class Resolved:
     def plans(self, cache: engine.Engine) -> Iterator[TablePlan]:
         """The dependencies under the names that keys carry."""
         seen: dict[str, dict[Conj, None]] = {}
-        for alias, tables in self.tables.items():
-            for table, conjs in tables.items():
+        for alias, found in self.tables.items():
+            for table, conjs in found.items():
                 seen.setdefault(cache.table(table, alias), {}).update(dict.fromkeys(conjs))
-        for name, found in seen.items():
-            yield TablePlan(name, (ANY_ROW,) if ANY_ROW in found else tuple(found))
+        for name, merged in seen.items():
+            yield TablePlan(name, (ANY_ROW,) if ANY_ROW in merged else tuple(merged))
 
 
 class Samples:
@@ -80,7 +81,7 @@ class Samples:
     def _resolve(self, settings: conf.Settings) -> Resolved:
         names, reasons = [], []
         timeouts, locks = [self._timeout], [self._lock]
-        tables: dict[str, Tables] = {}
+        merged: dict[str, Tables] = {}
         for sample in self._samples:
             found = _one(sample, settings)
             names.append(found.digest)
@@ -90,17 +91,21 @@ class Samples:
             if self._lock is None:
                 locks.append(found.lock)
             for alias, conjs in found.tables.items():
-                merged = tables.setdefault(alias, {})
+                known = merged.setdefault(alias, {})
                 for table, more in conjs.items():
-                    merged[table] = merged.get(table, ()) + more
-        known = [timeout for timeout in timeouts if timeout is not None]
-        if not known:
+                    known[table] = known.get(table, ()) + more
+        given = [timeout for timeout in timeouts if timeout is not None]
+        if not given:
             raise ImproperlyConfigured(
                 "No timeout (seconds) is known: pass timeout=…, or set it in the CACHEOPS profiles "
                 "of the samples or in CACHEOPS_DEFAULTS."
             )
         reason = next(filter(None, reasons), "")
-        return Resolved(digest(names), tables, min(known), any(locks), reason)
+        if reason:
+            warnings.warn(
+                f"Nothing is cached like these samples: {reason}", RuntimeWarning, stacklevel=6
+            )
+        return Resolved(digest(names), merged, min(given), any(locks), reason)
 
 
 def _flat(samples: Iterable[Any]) -> Iterator[Any]:
@@ -137,8 +142,8 @@ def _one(sample: Any, settings: conf.Settings) -> Resolved:
         return _queryset(rows, profile)
     alias = router.db_for_read(sample)
     lineage = (sample, *sample._meta.get_parent_list())
-    tables: Tables = {each._meta.db_table: (ANY_ROW,) for each in lineage}
-    return _checked(spell(sample), alias, tables, profile)
+    found: Tables = {each._meta.db_table: (ANY_ROW,) for each in lineage}
+    return _checked(spell(sample), alias, found, profile)
 
 
 def _queryset(sample: Any, profile: conf.Profile) -> Resolved:
@@ -147,27 +152,46 @@ def _queryset(sample: Any, profile: conf.Profile) -> Resolved:
     lock = chosen.lock if chosen.lock is not None else profile.lock
     profile = conf.chosen(profile, timeout=timeout, lock=lock)
     alias = sample.db
+    sample = sample._chain()
+    sample.query.select_for_update = False  # it is compiled here, where no transaction may be open
     tried = reads.attempt(sample._chain().query, alias, profile, "rows", reads.packing(sample))
     plan = tried.plan
-    if plan is None:
-        # It matches nothing, whatever the rows are; what is made of it may look further.
-        return _checked(spell(sample), alias, {sample.model._meta.db_table: (ANY_ROW,)}, profile)
-    tables = dict(plan.tables)
+    if plan is None or plan.reason:
+        return _coarsely(sample, alias, profile)
+    found = dict(plan.tables)
     for item in plan.dynamic:
-        tables[item.table] = (ANY_ROW,)  # the rows that would tell are not there
-    return _checked(plan.digest.hex(), alias, tables, profile, plan.reason)
+        found[item.table] = (ANY_ROW,)  # the rows that would tell are not there
+    return _checked(plan.digest.hex(), alias, found, profile)
+
+
+def _coarsely(sample: Any, alias: str, profile: conf.Profile) -> Resolved:
+    """Depend on every table that a query names, whatever it does with them.
+
+    A query may be no good for caching its own rows (their order is random, say) and still tell
+    what a function looks at.
+    """
+    found: Tables = {sample.model._meta.db_table: (ANY_ROW,)}
+    reason = ""
+    try:
+        sql, _ = sample._chain().query.get_compiler(alias).as_sql()
+        named, reason = tables.sources(sql)
+        found.update({source.name: (ANY_ROW,) for source in named})
+        name = spell(sample)
+    except (EmptyResultSet, FullResultSet):
+        name = spell(sample)
+    except Unstable as why:
+        name, reason = "", str(why)
+    return _checked(name, alias, found, profile, reason)
 
 
 def _checked(
     name: str,
     alias: str,
-    tables: Tables,
+    found: Tables,
     profile: conf.Profile,
     reason: str = "",
 ) -> Resolved:
-    untracked = sorted(set(tables) - registry.current().tracked)
+    untracked = sorted(set(found) - registry.current().tracked)
     if untracked and not reason:
         reason = f"tables that are not tracked: {', '.join(untracked)}"
-    if not tables and not reason:
-        reason = "no table to depend on"
-    return Resolved(name, {alias: tables}, profile.timeout or 0, profile.lock, reason)
+    return Resolved(name, {alias: found}, profile.timeout or 0, profile.lock, reason)

@@ -345,18 +345,18 @@ writes_updated = writes._updated
 BROKEN: dict[str, tuple[Any, str, Any]] = {
     "updates are not seen": (
         writes, "update",
-        lambda compiler, execute, instance=None: writes.explained(compiler.connection, execute),
+        lambda compiler, execute, instance=None: writes.explained(compiler, execute),
     ),
     "inserts are not seen": (
         writes, "insert",
         lambda compiler, execute, fields=None: writes.explained(
-            compiler.connection, lambda: execute(compiler, fields)
+            compiler, lambda: execute(compiler, fields)
         ),
     ),
     "deletes are not seen": (
         writes, "delete",
         lambda compiler, execute, kind: writes.explained(
-            compiler.connection, lambda: execute(compiler, kind)
+            compiler, lambda: execute(compiler, kind)
         ),
     ),
     "old values are not looked up": (writes, "_updated", _without_old_values),

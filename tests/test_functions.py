@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import redis
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils.functional import cached_property as django_cached_property
 
@@ -22,7 +24,7 @@ from cacheops_lite import CacheMiss, cached, cached_as, engine, invalidate_obj
 from cacheops_lite.functions import invalidate_functions
 from cacheops_lite.signals import cache_read
 
-from .models import Author, Category, Note, Odd, Pizzeria, Place, Post, Restaurant
+from .models import Author, Category, Note, Odd, Pizzeria, Place, Post, Restaurant, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -184,6 +186,36 @@ def test_select_related_in_samples() -> None:
     function = counting(cached_as(Post.objects.select_related("author")))
     assert function() == 1
     author.save()
+    assert function() == 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda: Post.objects.order_by("?")[:5],
+        lambda: Post.objects.filter(author__name="a", created__lt=Now()),
+        lambda: Post.objects.filter(pk__in=Post.objects.order_by("?").values("pk")),
+        lambda: Post.objects.union(Post.objects.filter(views=1)),
+        lambda: Post.objects.select_for_update().order_by("?"),
+    ],
+)
+def test_samples_that_could_not_be_cached_themselves(rows: Any) -> None:
+    """A query whose rows are never cached still names the tables that a function looks at."""
+    function = counting(cached_as(rows()))
+    assert [function(), function()] == [1, 1]
+    Tag.objects.create(name="a")
+    assert function() == 1
+    author = Author.objects.create(name="b")
+    Post.objects.create(category=category(), author=author, title="t")
+    assert [function(), function()] == [2, 2]
+
+
+def test_samples_that_name_untracked_tables() -> None:
+    """Nothing tells of changes of such a table, so nothing is cached, and that is said once."""
+    rows = Category.objects.filter(pk__in=Session.objects.values("expire_date__year"))
+    function = counting(cached_as(rows))
+    with pytest.warns(RuntimeWarning, match="not tracked"):
+        assert function() == 1
     assert function() == 2
 
 

@@ -7,6 +7,7 @@ no statement of ours belongs to it: it was sent by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -34,9 +35,33 @@ def saving(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -
     """``Model.save_base``: its signals are explained by its statements."""
     token = _saving.set((*_saving.get(), self))
     try:
-        return original(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
     finally:
         _saving.reset(token)
+    _cache_on_save(self)
+    return result
+
+
+def _cache_on_save(instance: Any) -> None:
+    """Read a saved object again, after its commit, if its profile asks for that.
+
+    By the ordinary way of a miss: what the instance holds may be outdated by then (A10).
+    """
+    settings = conf.current()
+    profile = settings.profile(instance._meta.label_lower) if settings.active else None
+    if profile is None or not profile.cache_on_save:
+        return
+    field = "pk" if profile.cache_on_save is True else str(profile.cache_on_save)
+    model, alias, value = type(instance), instance._state.db, getattr(instance, field)
+
+    def read() -> None:
+        with suppress(model.DoesNotExist, model.MultipleObjectsReturned):
+            model._default_manager.using(alias).cache(ops="get").get(**{field: value})
+
+    if open_transaction(connections[alias]):
+        pending(connections[alias]).saved.append(read)
+    else:
+        read()
 
 
 def deleting(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

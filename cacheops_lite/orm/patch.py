@@ -199,12 +199,12 @@ def _close(original: Wrapper, self: Any) -> Any:
 
 def _connect(original: Wrapper, self: Any) -> Any:
     # A connection that was lost in a transaction took its changes with it.
-    transactions.pending(self).forget()
+    transactions.pending(self).reconnected()
     return original(self)
 
 
 def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, **kw: Any) -> Any:
-    if autocommit and transactions.pending(self).changes and not self.in_atomic_block:
+    if autocommit and transactions.pending(self).dirty and not self.in_atomic_block:
         # Drivers commit what is open when autocommit is switched on.
         return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
     return original(self, autocommit, *args, **kw)

@@ -36,6 +36,10 @@ _op: ContextVar[str] = ContextVar("cacheops_lite_op", default="fetch")
 #: Where the next fetch of this context leaves its shape, for ``get()`` to learn from.
 _shown: ContextVar[list[Any] | None] = ContextVar("cacheops_lite_shown", default=None)
 
+#: What the next fetch of this context finds: ``get()`` has read none or several by the short way,
+#: and Django shall say so.
+_found: ContextVar[list[Any] | None] = ContextVar("cacheops_lite_found", default=None)
+
 #: Profiles changed by what querysets chose.
 _chosen: Recent[tuple[conf.Profile, Choice], conf.Profile] = Recent(1024)
 
@@ -170,6 +174,8 @@ def fetch_all(original: Callable[..., Any], self: Any) -> None:
     op_token, shown_token = _op.set("fetch"), _shown.set(None)
     try:
         if self._result_cache is None:
+            self._result_cache = _found.get()
+        if self._result_cache is None:
             profile = profile_for(self, op)
             if profile is not None:
                 self._result_cache = reads.fetch(self, profile, shown)
@@ -186,17 +192,19 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
     if profile is None and not conf.current().active:
         return original(self, *args, **kwargs)
     shown: list[Any] | None = None
+    found: list[Any] | None = None
     if asked is not None and profile is not None and shortcut.untouched(self):
         found = reads.get(self, *asked, profile)
         if found is not None and len(found) == 1:
             return found[0]
         shown = []
-    op_token, shown_token = _op.set("get"), _shown.set(shown)
+    op_token, shown_token, found_token = _op.set("get"), _shown.set(shown), _found.set(found)
     try:
         return original(self, *args, **kwargs)
     finally:
         _op.reset(op_token)
         _shown.reset(shown_token)
+        _found.reset(found_token)
         if shown and asked is not None and profile is not None:
             shortcut.learn(self, self.db, profile.db_agnostic, *asked, *shown[0])
 

@@ -18,15 +18,19 @@ class Kind(Enum):
     BEGIN = "begin"
     COMMIT = "commit"
     ROLLBACK = "rollback"
+    #: SAVEPOINT, RELEASE and ROLLBACK TO, which on SQLite may begin and commit a transaction.
+    SAVEPOINT = "savepoint"
     #: SET TRANSACTION ISOLATION LEVEL … and the like: reads may come from an old snapshot.
     ISOLATION = "isolation"
+    #: Several statements, some of which begin or end transactions.
+    MIXED = "mixed"
     #: Part of two-phase commit: takes effect for changes of other transactions too.
     PREPARED = "prepared"
 
 
 _READS = frozenset(
     "select show describe desc explain values table pragma set reset use analyze analyse vacuum "
-    "listen unlisten notify declare fetch move close lock unlock savepoint release discard "
+    "listen unlisten notify declare fetch move close lock unlock discard "
     "checkpoint deallocate prepare optimize check kill help handler flush attach detach "
     "comment grant revoke".split()
 )
@@ -36,11 +40,26 @@ _LOCKING_READ = re.compile(r"\bfor\s+(no\s+key\s+)?update\b")
 _SKIPPED = re.compile(
     r"""
     --[^\n]*            # line comment
-    | \#[^\n]*\n        # MySQL line comment
     | /\*.*?\*/         # block comment
-    | '(?:[^'\\]|''|\\.)*'  # string literal
+    | '(?:[^']|'')*'    # string literal
+    | "(?:[^"]|"")*"    # a name, or a string of MySQL
+    | `(?:[^`]|``)*`
     """,
     re.VERBOSE | re.DOTALL,
+)
+#: MySQL: a backslash escapes, ``#`` begins a comment.
+_SKIPPED_BY_MYSQL = re.compile(
+    r"""
+    (?:--|\#)[^\n]* | /\*.*?\*/
+    | '(?:[^'\\]|''|\\.)*' | "(?:[^"\\]|""|\\.)*" | `(?:[^`]|``)*`
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+#: Statements of MySQL, by their first words, that commit the transaction in which they are given.
+_COMMITTING = re.compile(
+    r"(create|drop)\s+(?!temporary\b)|alter|rename|truncate|grant|revoke|begin|start\s+transaction|"
+    r"(un)?lock\s+table|analy[sz]e|optimize|check|repair|flush|reset|cache\s+index|load\s+index|"
+    r"(un)?install|set\s+password",
 )
 
 
@@ -76,30 +95,55 @@ def _classify_select(sql: str) -> Kind:
 
 @lru_cache(maxsize=512)
 def _classify(sql: str) -> Kind:
-    bare = _SKIPPED.sub(" '' ", sql)
-    # Several statements in one string: the strongest decides.
+    if "/*!" in sql or "/*M!" in sql:
+        return Kind.WRITE  # a comment that MySQL runs
+    kind = _strongest(_SKIPPED.sub(" '' ", sql))
+    if "\\" in sql or "#" in sql:
+        # Databases do not agree on where strings and comments end.
+        other = _strongest(_SKIPPED_BY_MYSQL.sub(" '' ", sql))
+        return kind if kind is other else Kind.WRITE
+    return kind
+
+
+def _strongest(bare: str) -> Kind:
+    """What the statements in one string do together."""
     kinds = {_one(part) for part in bare.split(";") if part.strip(" \t\r\n(")}
     kinds.discard(Kind.READ)
     if not kinds:
         return Kind.READ
-    return kinds.pop() if len(kinds) == 1 else Kind.WRITE
+    if len(kinds) > 1 or ";" in bare.strip("; \t\r\n"):
+        return Kind.WRITE if kinds <= {Kind.WRITE, Kind.DDL, Kind.PREPARED} else Kind.MIXED
+    return kinds.pop()
+
+
+@lru_cache(maxsize=512)
+def words(sql: str) -> tuple[str, ...]:
+    """The words of a statement in lower case, without comments and quotes around names."""
+    bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL).lower()
+    return tuple(re.findall(r"[\w$]+", bare))
+
+
+def commits_in_mysql(sql: str) -> bool:
+    """Whether MySQL commits what was pending when it is given this statement."""
+    return _COMMITTING.match(_SKIPPED_BY_MYSQL.sub(" ", sql).strip().lower()) is not None
 
 
 def _one(statement: str) -> Kind:
-    words = statement.lower().replace("(", " ").split()
-    first, rest = words[0], words[1:]
+    first, *rest = re.sub(r"[(),]", " ", statement.lower()).split() or [""]
     if first in ("begin", "start"):
         snapshot = "isolation" in rest or "snapshot" in rest
         return Kind.ISOLATION if snapshot else Kind.BEGIN
     if first in ("commit", "end"):
         return Kind.PREPARED if "prepared" in rest else Kind.COMMIT
     if first in ("rollback", "abort"):
-        return Kind.READ if "to" in rest else Kind.ROLLBACK
+        return Kind.SAVEPOINT if "to" in rest else Kind.ROLLBACK
+    if first in ("savepoint", "release"):
+        return Kind.SAVEPOINT
     if first == "prepare" and rest[:1] == ["transaction"]:
         return Kind.COMMIT
-    if first == "set" and "isolation" in rest:
+    if first == "set" and "isolation" in statement.lower():
         return Kind.ISOLATION
-    if first == "explain" and "analyze" not in rest:
+    if first == "explain" and "analyze" not in rest and "analyse" not in rest:
         return Kind.READ
     if first in ("with", "explain") or (first == "select" and "into" in rest):
         body = _LOCKING_READ.sub(" ", statement.lower())

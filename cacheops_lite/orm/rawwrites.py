@@ -10,12 +10,14 @@ from weakref import WeakSet
 
 from .. import conf
 from ..core.entry import UNKNOWN, Change
+from ..exceptions import InvalidationRefused
 from . import registry
-from .rawsql import Kind, classify, text_of
+from .rawsql import Kind, classify, commits_in_mysql, text_of, words
 from .transactions import (
     Pending,
     collect,
     collect_everything,
+    commit_now,
     open_transaction,
     pending,
     rolled_back,
@@ -32,15 +34,24 @@ def executed(cursor: Any, sql: Any, run: Callable[[], Any]) -> Any:
     state = pending(connection)
     if connection.vendor == "sqlite":
         _watch_cursor(state, cursor)
-    if state.explained or not conf.current().profiles:
+    if not conf.current().profiles or (state.explained and _explained(connection, state, sql)):
         return run()
     text = text_of(sql, cursor)
     kind = classify(text)
     if kind is Kind.READ:
         if "journal_mode" in text.lower():
             state.wal = None
-        return run()
-    return _HANDLERS[kind](connection, state, text, run)
+        return _committing(connection, state, text, run)()
+    return _HANDLERS[kind](connection, state, text, _committing(connection, state, text, run))
+
+
+def _explained(connection: Any, state: Pending, sql: Any) -> bool:
+    """Whether this is the statement that a compiler tells of: the first name in it is its table.
+
+    Others may run meanwhile: in ``pre_save`` of a field, or in an execute wrapper.
+    """
+    table = connection.ops.quote_name(state.explained[-1])
+    return isinstance(sql, str) and sql.startswith(table, sql.find(table[0]))
 
 
 def called(connection: Any, procname: str, run: Callable[[], Any]) -> Any:
@@ -88,7 +99,7 @@ def _settled(connection: Any, block: Any) -> Iterator[Any]:
 def _collect(connection: Any, text: str) -> None:
     known = registry.current()
     named = known.named_in(text)
-    if not named:
+    if not named or {"truncate", "cascade"} <= set(words(text)):
         collect_everything(connection)
         return
     reached = set(named)
@@ -102,7 +113,11 @@ def _collect(connection: Any, text: str) -> None:
 
 def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
     _collect(connection, text)
-    if open_transaction(connection) and connection.features.supports_transactions:
+    if (
+        open_transaction(connection)
+        and connection.features.supports_transactions
+        and not _commits_itself(connection, text)
+    ):
         return run()
     # Never wrapped in a transaction of ours (some statements cannot be): mark, run, bump.
     try:
@@ -112,10 +127,8 @@ def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
 
 
 def _ddl(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    if connection.vendor in _DDL_COMMITS and open_transaction(connection):
-        _collect(connection, text)
-        return settle(connection, run)
-    if text.lstrip().lower().startswith("create") and not registry.current().named_in(text):
+    verb, what, *_ = *words(text), "", ""
+    if what == "temporary" or (verb == "create" and not registry.current().named_in(text)):
         return run()  # a new table, index or type: nothing cached can depend on it
     return _write(connection, state, text, run)
 
@@ -128,24 +141,118 @@ def _begin(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
 
 
 def _isolation(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    result = _begin(connection, state, text, run) if "set" not in text.lower() else run()
+    if words(text)[0] != "set":
+        result = _begin(connection, state, text, run)
+    else:
+        result = run()
+        if words(text)[1] != "transaction":
+            state.session_snapshot = True  # from now on, for all that we know
     state.snapshot = True
     return result
 
 
 def _commit(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    return settle(connection, run)
+    result = settle(connection, run)
+    _chain(connection, state, text)
+    return result
 
 
 def _rollback(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
     result = run()
     rolled_back(connection)
+    _chain(connection, state, text)
     return result
+
+
+def _chain(connection: Any, state: Pending, text: str) -> None:
+    """``COMMIT AND CHAIN`` begins another transaction."""
+    if words(text)[-2:] == ("and", "chain") and not open_transaction(connection):
+        state.raw = True
 
 
 def _prepared(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
     collect_everything(connection)
     return settle(connection, run)
+
+
+def _mixed(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
+    """Some of it may be committed when it has run, some may be only at the next commit."""
+    _collect(connection, text)
+    changes = list(state.changes)
+    try:
+        return settle(connection, run)
+    finally:
+        state.forget()
+        if _transaction_open(connection) is not False:
+            state.raw = not open_transaction(connection)
+            collect(connection, changes)
+
+
+def _savepoint(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
+    """A savepoint of SQLite outside a transaction begins one, and its release is the commit."""
+    if connection.vendor != "sqlite":
+        return run()
+    verb, name, names = words(text)[0], words(text)[-1], state.names
+    if verb == "savepoint":
+        begins = not _transaction_open(connection)
+        result = run()
+        if begins:
+            state.raw = not open_transaction(connection)
+        if begins or names:
+            names.append(name)
+        return result
+    if name not in names:
+        return run()
+    place = len(names) - 1 - names[::-1].index(name)
+    if verb == "release" and place == 0:
+        return settle(connection, run)
+    result = run()
+    del names[place + (verb == "rollback") :]
+    return result
+
+
+def _transaction_open(connection: Any) -> bool | None:
+    """What the driver says; ``None`` if it does not."""
+    raw = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(raw is not None and raw.in_transaction)
+    status = getattr(getattr(raw, "info", None), "transaction_status", None)
+    return None if status is None else int(status) != 0
+
+
+def _commits_itself(connection: Any, text: str) -> bool:
+    """Without autocommit, Python begins a transaction of SQLite before these words only."""
+    return (
+        connection.vendor == "sqlite"
+        and not _transaction_open(connection)
+        and words(text)[:1] not in (("insert",), ("update",), ("delete",), ("replace",))
+    )
+
+
+def _committing(
+    connection: Any, state: Pending, text: str, run: Callable[[], Any]
+) -> Callable[[], Any]:
+    """``run``, told to the cache as the commit that it is: some statements of MySQL are one."""
+    if (
+        connection.vendor not in _DDL_COMMITS
+        or not open_transaction(connection)
+        or not commits_in_mysql(text)
+    ):
+        return run
+
+    def run_and_commit() -> Any:
+        changes: list[Change] = list(state.changes)
+        try:
+            return settle(connection, run)
+        except InvalidationRefused:
+            raise
+        except BaseException:
+            # It may have committed what was pending before it failed.
+            commit_now(connection)
+            collect(connection, changes)
+            raise
+
+    return run_and_commit
 
 
 _HANDLERS: dict[Kind, Callable[[Any, Pending, str, Callable[[], Any]], Any]] = {
@@ -155,6 +262,8 @@ _HANDLERS: dict[Kind, Callable[[Any, Pending, str, Callable[[], Any]], Any]] = {
     Kind.ISOLATION: _isolation,
     Kind.COMMIT: _commit,
     Kind.ROLLBACK: _rollback,
+    Kind.SAVEPOINT: _savepoint,
+    Kind.MIXED: _mixed,
     Kind.PREPARED: _prepared,
 }
 

@@ -34,8 +34,8 @@ class Pending:
     """What one connection has changed and not yet committed."""
 
     __slots__ = (
-        "changes", "counts", "cursors", "dirty", "everything", "explained", "notes", "raw",
-        "saved", "savepoints", "snapshot", "wal", "write_locked",
+        "changes", "counts", "cursors", "dirty", "everything", "explained", "names", "notes", "raw",
+        "saved", "savepoints", "session_snapshot", "snapshot", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,12 +52,16 @@ class Pending:
         self.notes: list[tuple[Any, dict[str, Any] | None]] = []
         #: Callbacks after the bump (``cache_on_save``).
         self.saved: list[Callable[[], None]] = []
-        #: > 0 while a compiler runs a statement that it has explained.
-        self.explained = 0
+        #: The tables of the statements that compilers are running and tell of themselves.
+        self.explained: list[str] = []
         #: A transaction was begun by raw SQL, behind Django's back.
         self.raw = False
         #: Reads may come from a snapshot older than the stamps (REPEATABLE READ and stronger).
         self.snapshot = False
+        #: The same for all transactions of this connection (None: not asked yet).
+        self.session_snapshot: bool | None = None
+        #: SQLite: the open savepoints, the first of which began the transaction.
+        self.names: list[str] = []
         #: SQLite: the journal is a write-ahead log (None: not asked yet).
         self.wal: bool | None = None
         #: SQLite: this transaction holds the write lock already.
@@ -76,8 +80,15 @@ class Pending:
         self.saved = []
         self.raw = False
         self.snapshot = False
+        self.names = []
         self.wal = None
         self.write_locked = False
+
+    def reconnected(self) -> None:
+        """The connection is another one."""
+        self.forget()
+        self.session_snapshot = None
+        self.cursors = None
 
 
 def pending(connection: BaseDatabaseWrapper) -> Pending:
@@ -319,7 +330,7 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
         if state.cursors and connection.vendor == "sqlite" and is_wal(connection):
             return "an open cursor may keep an old snapshot (SQLite, WAL)"
         return ""
-    if state.snapshot or _snapshot_isolation(connection):
+    if state.snapshot or _snapshot_isolation(connection, state):
         return "the transaction may read from an old snapshot (isolation level)"
     if connection.vendor == "sqlite" and is_wal(connection):
         return "the transaction reads from a snapshot (SQLite, WAL)"
@@ -330,17 +341,33 @@ def _manual(connection: BaseDatabaseWrapper) -> bool:
     return connection.connection is not None and not connection.autocommit
 
 
-def _snapshot_isolation(connection: BaseDatabaseWrapper) -> bool:
+def _snapshot_isolation(connection: BaseDatabaseWrapper, state: Pending) -> bool:
+    if state.session_snapshot:
+        return True
+    level = getattr(connection, "isolation_level", None)
     if connection.vendor == "postgresql":
-        level = getattr(connection, "isolation_level", None)
-        if level is None:
-            return False
         name = getattr(level, "name", str(level)).upper().replace(" ", "_")
-        return name not in ("READ_COMMITTED", "READ_UNCOMMITTED", "1", "0")
+        if name not in ("READ_COMMITTED", "READ_UNCOMMITTED", "NONE", "1", "0"):
+            return True
+        return "isolation_level" not in connection.settings_dict["OPTIONS"] and _asked(
+            connection, state
+        )
     if connection.vendor == "mysql":
-        level = getattr(connection, "isolation_level", None)
         return level not in ("read committed", "read uncommitted")
     return connection.vendor != "sqlite"
+
+
+def _asked(connection: BaseDatabaseWrapper, state: Pending) -> bool:
+    """PostgreSQL: the level that its own configuration gives to this session."""
+    if state.session_snapshot is None:
+        try:
+            with connection.connection.cursor() as cursor:  # type: ignore[union-attr]
+                cursor.execute("SHOW default_transaction_isolation")
+                level = str(cursor.fetchone()[0])
+        except Exception:  # the transaction has failed, or there is none yet
+            return True
+        state.session_snapshot = level not in ("read committed", "read uncommitted")
+    return state.session_snapshot
 
 
 def is_wal(connection: BaseDatabaseWrapper) -> bool:

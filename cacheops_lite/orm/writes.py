@@ -62,10 +62,10 @@ def insert(compiler: Any, execute: Execute, returning_fields: Any = None) -> Any
     model = _watched(compiler)
     connection = compiler.connection
     if model is None:
-        return explained(connection, lambda: execute(compiler, returning_fields))
+        return explained(compiler, lambda: execute(compiler, returning_fields))
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
-        rows = explained(connection, lambda: execute(compiler, returning_fields))
+        rows = explained(compiler, lambda: execute(compiler, returning_fields))
         collect(
             connection,
             _inserted(compiler, model, fields, returning_fields, rows),
@@ -181,7 +181,7 @@ def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
     connection = compiler.connection
     query = compiler.query
     if model is None:
-        return explained(connection, execute)
+        return explained(compiler, execute)
     if not query.values:
         # Only parents are written, each by a statement of its own that comes here too.
         return execute()
@@ -192,7 +192,7 @@ def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
         if fields is not None and not _mass_only(model):
             lookup = Lookup(model, connection, fields)
             old = lookup.matching(query, changes_keys=_touches_keys(model, assigned))
-        result = explained(connection, execute)
+        result = explained(compiler, execute)
         count = result if isinstance(result, int) else len(result)
         if count == 0 and not query.related_updates:
             return result
@@ -278,7 +278,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any) -> Any:
     model = _watched(compiler)
     reached = registry.current().deletion_reaches(compiler.query.get_meta().db_table)
     if model is None and reached.isdisjoint(registry.current().tracked):
-        return explained(connection, lambda: execute(compiler, result_type))
+        return explained(compiler, lambda: execute(compiler, result_type))
     if model is None:
         model = compiler.query.get_meta().concrete_model
     table = model._meta.db_table
@@ -287,7 +287,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any) -> Any:
         old = None
         if fields is not None and not _mass_only(model):
             old = Lookup(model, connection, fields).matching(compiler.query, changes_keys=True)
-        result = explained(connection, lambda: execute(compiler, result_type))
+        result = explained(compiler, lambda: execute(compiler, result_type))
         count = _row_count(result, result_type)
         if count == 0:
             return result
@@ -312,14 +312,14 @@ def _row_count(result: Any, result_type: Any) -> int | None:
 # -- shared ------------------------------------------------------------------------------------
 
 
-def explained(connection: Any, run: Callable[[], Any]) -> Any:
+def explained(compiler: Any, run: Callable[[], Any]) -> Any:
     """Run a statement whose effect is collected by its compiler, not read from its SQL."""
-    state = pending(connection)
-    state.explained += 1
+    tables = pending(compiler.connection).explained
+    tables.append(compiler.query.get_meta().db_table)
     try:
         return run()
     finally:
-        state.explained -= 1
+        tables.pop()
 
 
 #: Fields whose literals every supported database stores as they are given, or refuses.

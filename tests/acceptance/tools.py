@@ -10,8 +10,8 @@ from typing import Any
 import redis
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from redis.connection import AbstractConnection
 
-from cacheops_lite.stores.transport import RedisTransport
 from tests import models as m
 from tests.watching import hits
 
@@ -39,26 +39,41 @@ class Costs:
         return f"sql={self.sql} trips={self.trips} sent={self.sent} hits={self.hits}"
 
 
+def commands_in(data: bytes) -> list[str]:
+    """The names of the commands in what goes to a server, as Redis' protocol spells them."""
+    found, position = [], 0
+    while position < len(data):
+        end = data.index(b"\r\n", position)
+        words, position = int(data[position + 1 : end]), end + 2
+        for index in range(words):
+            end = data.index(b"\r\n", position)
+            size = int(data[position + 1 : end])
+            if index == 0:
+                found.append(data[end + 2 : end + 2 + size].decode())
+            position = end + 2 + size + 2
+    return found
+
+
 @contextmanager
 def costs(*aliases: str) -> Iterator[Costs]:
     """Count what the block costs; ``aliases`` are the databases to watch (default: "default")."""
     seen = Costs()
-    original = RedisTransport._exchange
+    original = AbstractConnection.send_packed_command
 
-    async def counting(self: Any, connection: Any, commands: Any) -> Any:
+    def counting(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
         seen.trips += 1
-        seen.sent += [command[0].decode() for command in commands]
-        return await original(self, connection, commands)
+        seen.sent += commands_in(command if isinstance(command, bytes) else b"".join(command))
+        return original(self, command, *args, **kwargs)
 
     captures = [CaptureQueriesContext(connections[alias]) for alias in aliases or ("default",)]
     for capture in captures:
         capture.__enter__()
-    RedisTransport._exchange = counting  # type: ignore[method-assign]
+    AbstractConnection.send_packed_command = counting
     try:
         with hits() as seen.hits:
             yield seen
     finally:
-        RedisTransport._exchange = original  # type: ignore[method-assign]
+        AbstractConnection.send_packed_command = original
         for capture in captures:
             capture.__exit__(None, None, None)
             seen.sql += [query["sql"] for query in capture.captured_queries]

@@ -12,7 +12,6 @@ import pytest
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
-from django.test.utils import isolate_apps
 
 from cacheops_lite import CacheMiss, FileCache, RedisCache, cache, file_cache
 from cacheops_lite.reaper import reap_conjs
@@ -123,7 +122,6 @@ def test_the_redis_client() -> None:
 
 
 @pytest.mark.django_db
-@isolate_apps("tests")
 def test_rows_as_values(either: Any) -> None:
     """Model instances and lists of them can be stored."""
     either.set("rows", list(Post.objects.all()))

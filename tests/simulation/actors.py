@@ -74,8 +74,8 @@ class Savepoint(NamedTuple):
     statements: tuple[Set, ...]
 
 
-async def execute(statement: Set, schemes: Sequence[str] | None) -> Change:
-    """Run one statement inside the transaction; say what it changed."""
+async def execute(statement: Set, schemes: Sequence[str] | None) -> tuple[Change, Values | None]:
+    """Run one statement inside the transaction; say what it changed, and what the row is now."""
     place, values = statement.place, statement.values
 
     def narrowed(row: Values | None) -> MaybeRow:
@@ -93,7 +93,7 @@ async def execute(statement: Set, schemes: Sequence[str] | None) -> Change:
     else:
         old = await Op("select", (place,))
         _, new = await Op("update", (place, values))
-    return Change(place[0], narrowed(old), narrowed(new))
+    return Change(place[0], narrowed(old), narrowed(new)), new
 
 
 def write(
@@ -120,6 +120,7 @@ def write(
         if asks:
             schemes = await protocol.known_schemes(transport, tables)
         changes: list[Change] = []
+        written: dict[Place, Values] = {}
         for statement in statements:
             if isinstance(statement, Savepoint):
                 await Op("savepoint")
@@ -127,12 +128,16 @@ def write(
                     await execute(inner, schemes[inner.place[0]])
                 await Op("rollback to savepoint")
             else:
-                changes.append(await execute(statement, schemes[statement.place[0]]))
+                change, new = await execute(statement, schemes[statement.place[0]])
+                changes.append(change)
+                written[statement.place] = new or {}
         ticket = None
         if marks:
             ticket = await protocol.mark(transport, changes)
             await protocol.refresh(transport, ticket)
-        if bumps == "before":
+        if bumps == "before" and ticket is not None:
+            await protocol.bump(transport, ticket, committed=True)
+        elif bumps == "before":
             await protocol.invalidate(transport, changes)
         committed: bool | None = not rollback
         if unknown_outcome:
@@ -145,8 +150,7 @@ def write(
         elif bumps == "after":
             await protocol.invalidate(transport, changes)
         if stores is not None:
-            rows = {change.place: change.values for change in flat(statements)}
-            await through(me, stores, rows)
+            await through(me, stores, written)
         return Written(not protocol.overdue)
 
     return stage

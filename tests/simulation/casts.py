@@ -443,6 +443,20 @@ cast(
     demons={"crash": 1},
 )
 cast(
+    "replica lag, a late commit",
+    actors(read(A), write(FIRST)),
+    replica=True,
+    options={"replica_lag_ms": 5000},
+    demons={"crash": 1, "wait": 1},
+)
+cast(
+    "replica lag, eviction",
+    actors(read(A), write(FIRST)),
+    replica=True,
+    options={"replica_lag_ms": 1000},
+    demons={"evict": 1},
+)
+cast(
     "replica lag, cold, two readers",
     actors(read(A), read(A), write(FIRST)),
     replica=True,
