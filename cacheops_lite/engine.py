@@ -20,7 +20,7 @@ from . import conf
 from .core.codec import Codec, PlainPickle, Signer
 from .core.entry import Change
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
-from .exceptions import InvalidationRefused
+from .exceptions import InvalidationRefused, StoreUnavailable
 from .stores.client import make_client
 from .stores.memory import MemoryStore, MemoryTransport
 from .stores.transport import AsyncTransport, SyncTransport
@@ -179,6 +179,14 @@ class Engine:
     def peek(self, plan: ReadPlan, decode: Callable[[bytes], Any]) -> Outcome:
         """Whether the entry is valid now, and if not why; loads and stores nothing."""
         return run(self.protocol.peek(self.transport, plan, decode=decode))
+
+    def seconds_left(self, key: bytes) -> float | None:
+        """How long a key still lives; ``None`` if it is not there or nobody can tell."""
+        try:
+            left = run(self.transport.pttl(key))
+        except StoreUnavailable:
+            return None
+        return left / 1000 if left > 0 else None
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -131,11 +131,13 @@ class _Reading:
         quote = self.connection.ops.quote_name
         for name, alias in aliases.items():
             found = self.options.setdefault(alias.table, [])
-            narrowed = not dnf.is_any(tuple(options[name]))
-            if name not in known or narrowed or quote(alias.table) in raw:
+            if name not in known or quote(alias.table) in raw:
                 found.extend(options[name])
-            elif shown := known[name]:
-                self.dynamic.append(shown)
+            elif (shown := known[name]) is not None:
+                if dnf.is_any(tuple(options[name])):
+                    self.dynamic.append(shown)
+                else:
+                    found.extend(options[name])
 
     def expressions(self, roots: Iterable[Any], query: Any, compiler: Any = None) -> None:
         """Refuse what is not to be cached among ``roots``, and read the queries inside."""

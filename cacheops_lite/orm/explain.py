@@ -35,18 +35,34 @@ class Explanation:
     miss: str = ""
     #: Seconds that a stored result lives.
     timeout: float | None = None
+    #: Seconds that the stored result still lives.
+    ttl: float | None = None
+
+    def dropped_by(self) -> list[str]:
+        """The writes that drop this result, in words."""
+        found = []
+        for table, conjs in self.dependencies.items():
+            for conj in conjs:
+                terms = " and ".join(f"{column}={text}" for column, text in conj)
+                found.append(
+                    f"a write of a row of {table} with {terms}, before or after it"
+                    if conj
+                    else f"any write of {table}"
+                )
+        found += [
+            f"a write of a row of {table} that the result shows or joins, found by {column}"
+            for table, column in self.dynamic
+        ]
+        return found
 
     def __str__(self) -> str:
         lines = [f"{self.model}.{self.op}: " + ("cacheable" if self.cacheable else self.reason)]
         if self.key:
             lines.append(f"  key      {self.key.decode(errors='replace')}")
             state = "yes" if self.cached else f"no ({self.miss or 'not cacheable now'})"
-            lines.append(f"  cached   {state}, timeout {self.timeout} s")
-        for table, conjs in self.dependencies.items():
-            for conj in conjs:
-                terms = " & ".join(f"{column}={text}" for column, text in conj) or "any row"
-                lines.append(f"  depends  {table}: {terms}")
-        lines += [f"  depends  {t}: each row shown, by {c}" for t, c in self.dynamic]
+            left = f", {self.ttl:.0f} s left" if self.ttl is not None else ""
+            lines.append(f"  cached   {state}, timeout {self.timeout} s{left}")
+        lines += [f"  dropped by {write}" for write in self.dropped_by()]
         lines += [f"  widened  {table}: {why}" for table, why in self.widened]
         return "\n".join(lines)
 
@@ -95,6 +111,7 @@ def explain(queryset: Any, op: str) -> Explanation:
         dynamic=tuple((item.table, item.column) for item in plan.dynamic),
         widened=plan.widened,
         cached=cached, miss=miss, timeout=profile.timeout,
+        ttl=cache.seconds_left(wanted.entry) if cached else None,
     )  # fmt: skip
 
 

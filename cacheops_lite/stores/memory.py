@@ -231,6 +231,9 @@ class MemoryTransport:
     async def delete(self, keys: Sequence[bytes]) -> None:
         self.store.delete(keys)
 
+    async def pttl(self, key: bytes) -> int:
+        return self.store.pttl(key)
+
     async def sleep(self, seconds: float) -> None:
         slept = self._sleep(seconds)
         if asyncio.iscoroutine(slept):

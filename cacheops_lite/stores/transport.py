@@ -75,6 +75,11 @@ class RedisTransport:
             # One by one: the keys may lie in different slots.
             await self._call([(b"DEL", key) for key in keys])
 
+    async def pttl(self, key: bytes) -> int:
+        """The time that a key has left, in ms; negative if it is missing or never runs out."""
+        (reply,), _ = await self._call([(b"PTTL", key)])
+        return int(reply)
+
     async def scripts(self, calls: Sequence[Script]) -> list[Answer]:
         # ENSURE may be delivered once only: a late one would bring a dropped stamp back (A4).
         again = all(call.name != "ensure" for call in calls)

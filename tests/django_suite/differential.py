@@ -82,7 +82,7 @@ def install(commit: bool) -> Recorder:
     if commit:
         _look_again_after_tests(recorder)
     _check_reads(recorder, turn)
-    _read_twice(turn)
+    _read_twice(recorder, turn)
     _note_reasons(recorder)
     _hide_own_queries()
     return recorder
@@ -135,7 +135,7 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
     engine.Engine.read = checked  # type: ignore[method-assign]
 
 
-def _read_twice(turn: Turn) -> None:
+def _read_twice(recorder: Recorder, turn: Turn) -> None:
     fetch, get, single = reads.fetch, reads.get, reads.single
     replay, produce = rows.replay, rows.produce
     unbuilt: list[Any] = []
@@ -144,10 +144,12 @@ def _read_twice(turn: Turn) -> None:
         # Building instances sends signals, which tests count.
         return lambda *args, **kw: unbuilt if turn.time == "first" else build(*args, **kw)
 
-    def twice(ask: Callable[[], Any]) -> Any:
+    def twice(ask: Callable[[], Any], first: Callable[[], Any] | None = None) -> Any:
+        if recorder.resting:
+            return ask()
         outer, turn.time, turn.expected = turn.time, "first", None
         try:
-            answer = ask()
+            answer = (first or ask)()
             if turn.expected is None:  # it went past the cache
                 return answer
             turn.time = "second"
@@ -155,9 +157,17 @@ def _read_twice(turn: Turn) -> None:
         finally:
             turn.time = outer
 
+    def fetch_twice(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+        # Compiling a combined query changes it.
+        once = queryset._chain() if queryset.query.combinator else queryset
+        return twice(
+            lambda: fetch(queryset, *args, **kwargs), lambda: fetch(once, *args, **kwargs)
+        )
+
+
     rows.replay = unbuilt_the_first_time(replay)
     rows.produce = unbuilt_the_first_time(produce)
-    reads.fetch = lambda *args, **kw: twice(lambda: fetch(*args, **kw))
+    reads.fetch = fetch_twice
     reads.get = lambda *args, **kw: twice(lambda: get(*args, **kw))
     reads.single = lambda *args, **kw: twice(lambda: single(*args, **kw))
 

@@ -1,0 +1,78 @@
+"""Why was this not cached, what would drop it: answered for any queryset."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.db.models.functions import Now
+from django.test import override_settings
+
+from . import models as m
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+def test_dependencies_and_state() -> None:
+    """It names the key, what the result depends on, whether it is stored and for how long."""
+    posts = m.Post.objects.filter(category=3, views__gt=100).cache(timeout=50)
+    before = posts.cache_explain()
+    assert before.cacheable and not before.cached and before.miss == "absent"
+    assert before.dependencies == {"tests_post": ((("category_id", "3"), ("views>100", "1")),)}
+    list(posts)
+    after = posts.all().cache_explain()
+    assert after.cached and after.ttl is not None and 0 < after.ttl <= 50
+    assert after.key == before.key
+    assert "category_id=3 and views>100=1" in after.dropped_by()[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: m.Post.objects.all(), "op 'fetch' is not in the profile's ops"),
+        (lambda: m.Post.objects.cache().nocache(), "nocache"),
+        (lambda: m.Post.objects.cache(ops="count"), "was not chosen"),
+        (lambda: m.Post.objects.cache().none(), "empty"),
+        (lambda: m.Post.objects.cache().order_by("?"), "random"),
+        (lambda: m.Post.objects.cache().filter(created__lt=Now()), "now"),
+        (lambda: m.Post.objects.cache().select_for_update(), "select_for_update"),
+        (lambda: m.Post.objects.cache().extra(where=["1=1"]), "raw sql"),
+    ],
+)
+def test_reasons(make: Any, why: str) -> None:
+    """Whatever is not cached says why."""
+    told = make().cache_explain()
+    assert not told.cacheable
+    assert why in told.reason.lower()
+
+
+def test_reason_in_a_transaction() -> None:
+    """A table that the transaction has written is the reason as long as it lasts."""
+    posts = m.Tag.objects.cache()
+    with transaction.atomic():
+        m.Tag.objects.create(name="x")
+        assert "transaction" in posts.cache_explain().reason
+    assert posts.cache_explain().cacheable
+
+
+@override_settings(CACHEOPS={"tests.post": None, "tests.postproxy": None, "*.*": {"timeout": 5}})
+def test_untracked_table() -> None:
+    """A query that joins a table whose profile is None is not cached, and says which table."""
+    told = m.Comment.objects.filter(content_type__isnull=False).cache().cache_explain()
+    assert told.cacheable
+    told = m.Category.objects.filter(posts__title="x").cache().cache_explain()
+    assert "tests_post" in told.reason
+
+
+def test_command() -> None:
+    """The command explains an expression, and says what is wrong with one that is none."""
+    out = StringIO()
+    call_command("cacheops", "explain", "Post.objects.filter(title='x').cache()", stdout=out)
+    assert "dropped by a write of a row of tests_post with title=x" in out.getvalue()
+    with pytest.raises(CommandError, match="NameError"):
+        call_command("cacheops", "explain", "Nothing.objects.all()")
+    with pytest.raises(CommandError, match="not a queryset"):
+        call_command("cacheops", "explain", "1 + 1")
