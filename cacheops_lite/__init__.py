@@ -27,6 +27,8 @@ _HOMES = {
     "ainvalidate_model": "invalidation",
     "ainvalidate_obj": "invalidation",
     "no_invalidation": "invalidation",
+    "invalidate_functions": "results",
+    "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
     "CacheopsError": "exceptions",

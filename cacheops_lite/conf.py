@@ -291,3 +291,33 @@ def read_ops(ops: str | Iterable[str] | None, where: str = "ops") -> frozenset[s
 def chosen(profile: Profile, **changes: Any) -> Profile:
     """A profile with some options replaced, for one queryset."""
     return replace(profile, **changes)
+
+
+class _Readable:
+    """``from cacheops_lite.conf import settings``: our settings by their names, with defaults."""
+
+    _NAMES = {
+        "CACHEOPS_ENABLED": "enabled",
+        "CACHEOPS": "profiles",
+        "CACHEOPS_REDIS": "redis",
+        "CACHEOPS_SENTINEL": "sentinel",
+        "CACHEOPS_CLIENT_CLASS": "client_class",
+        "CACHEOPS_PREFIX": "prefix",
+        "CACHEOPS_SERIALIZER": "serializer",
+        "CACHEOPS_DEGRADE_ON_FAILURE": "degrade_on_failure",
+        "CACHEOPS_REPLICA_LAG": "replica_lag",
+        "CACHEOPS_SKIP_FIELDS": "skip_fields",
+        "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
+        "FILE_CACHE_DIR": "file_cache_dir",
+        "FILE_CACHE_TIMEOUT": "file_cache_timeout",
+    }
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(django_settings, name):
+            return getattr(django_settings, name)
+        if name in self._NAMES:
+            return getattr(current(), self._NAMES[name])
+        raise AttributeError(name)
+
+
+settings = _Readable()

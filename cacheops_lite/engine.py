@@ -6,12 +6,16 @@ changes, and never opens a socket before it is asked to read or write.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -38,12 +42,23 @@ FUNCTIONS = "functions"
 _memory_stores: dict[str, MemoryStore] = {}
 
 
-class PrefixQuery(NamedTuple):
+@dataclass(frozen=True)
+class PrefixQuery:
     """What a ``CACHEOPS_PREFIX`` function is told: database aliases, tables, cached function."""
 
-    dbs: tuple[str, ...]
-    tables: tuple[str, ...]
+    dbs: list[str]
+    tables: list[str]
     func: Callable[..., Any] | None = None
+
+    @property
+    def db(self) -> str:
+        """The alias, where there is one."""
+        return self.dbs[0]
+
+    @property
+    def table(self) -> str:
+        """The table, where there is one."""
+        return self.tables[0]
 
 
 class Engine:
@@ -62,13 +77,28 @@ class Engine:
         memory = self._memory_store
         return SyncTransport(self.client) if memory is None else MemoryTransport(memory)
 
-    @cached_property
+    @property
     def async_transport(self) -> Any:
-        """The asyncio transport."""
+        """The asyncio transport of the running event loop: sockets cannot change loops."""
         memory = self._memory_store
         if memory is not None:
             return MemoryTransport(memory)
-        return AsyncTransport(self._make_client(asynchronous=True))
+        loop = asyncio.get_running_loop()
+        transport = self._async_transports.get(loop)
+        if transport is None:
+            transport = AsyncTransport(self._make_client(asynchronous=True))
+            self._async_transports[loop] = transport
+        return transport
+
+    @cached_property
+    def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport]:
+        return WeakKeyDictionary()
+
+    async def aclose(self) -> None:
+        """Close the pooled sockets of the running event loop."""
+        transport = self._async_transports.pop(asyncio.get_running_loop(), None)
+        if transport is not None:
+            await transport.client.aclose()
 
     @cached_property
     def client(self) -> Any:
@@ -96,7 +126,7 @@ class Engine:
         """The payload codec; signs with ``SECRET_KEY``, verifies its fallbacks too."""
         serializer: Any = self.settings.serializer or PlainPickle
         if isinstance(serializer, str):
-            serializer = import_string(serializer)
+            serializer = _module_or_object(serializer)
         return Codec(Signer(self.settings.secret_keys), serializer)
 
     def close(self) -> None:
@@ -114,7 +144,7 @@ class Engine:
         prefix = self.settings.prefix
         if isinstance(prefix, str):
             return table
-        return f"{prefix(PrefixQuery((using,), (table,), func))}{table}"
+        return f"{prefix(PrefixQuery([using], [table], func))}{table}"
 
     def entry_key(self, table: str, digest: bytes) -> bytes:
         """The key of an entry; ``table`` as ``Engine.table`` spells it."""
@@ -251,6 +281,14 @@ class Engine:
         run(self.transport.mget([self.protocol.keys.gen("ping")]))
 
 
+def _module_or_object(path: str) -> Any:
+    """``"pickle"``, ``"package.module"`` or ``"package.module.Class"``."""
+    try:
+        return import_module(path)
+    except ModuleNotFoundError:
+        return import_string(path)
+
+
 _engine: Engine | None = None
 _distrusted: set[str] = set()
 _lock = threading.Lock()
@@ -301,7 +339,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     if _engine is not None:
-        for part in ("client", "transport", "async_transport"):
+        for part in ("client", "transport", "_async_transports"):
             _engine.__dict__.pop(part, None)
 
 

@@ -74,6 +74,7 @@ pytestmark = pytest.mark.django_db
 
 posts = Post.objects
 Through = Post.tags.through
+DAY = models.DateField()
 
 
 def explain(query: Any, limit: int = 64) -> Conditions:

@@ -141,13 +141,15 @@ def _begin(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
 
 
 def _isolation(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    if words(text)[0] != "set":
+    said = words(text)
+    strong = not {"committed", "uncommitted"} & set(said)
+    if said[0] != "set":
         result = _begin(connection, state, text, run)
     else:
         result = run()
-        if words(text)[1] != "transaction":
-            state.session_snapshot = True  # from now on, for all that we know
-    state.snapshot = True
+        if said[1] != "transaction":
+            state.session_snapshot = strong  # from now on
+    state.snapshot = strong
     return result
 
 

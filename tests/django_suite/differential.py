@@ -144,26 +144,23 @@ def _read_twice(recorder: Recorder, turn: Turn) -> None:
         # Building instances sends signals, which tests count.
         return lambda *args, **kw: unbuilt if turn.time == "first" else build(*args, **kw)
 
-    def twice(ask: Callable[[], Any], first: Callable[[], Any] | None = None) -> Any:
+    def twice(ask: Callable[[], Any]) -> Any:
         if recorder.resting:
             return ask()
-        outer, turn.time, turn.expected = turn.time, "first", None
+        outer, turn.time, turn.expected = (turn.time, turn.expected), "first", None
         try:
-            answer = (first or ask)()
+            answer = ask()
             if turn.expected is None:  # it went past the cache
                 return answer
             turn.time = "second"
             return ask()
         finally:
-            turn.time = outer
+            turn.time, turn.expected = outer
 
     def fetch_twice(queryset: Any, *args: Any, **kwargs: Any) -> Any:
-        # Compiling a combined query changes it.
-        once = queryset._chain() if queryset.query.combinator else queryset
-        return twice(
-            lambda: fetch(queryset, *args, **kwargs), lambda: fetch(once, *args, **kwargs)
-        )
-
+        if queryset.query.combinator:  # compiling changes it, and even what it was cloned from
+            return fetch(queryset, *args, **kwargs)
+        return twice(lambda: fetch(queryset, *args, **kwargs))
 
     rows.replay = unbuilt_the_first_time(replay)
     rows.produce = unbuilt_the_first_time(produce)

@@ -66,7 +66,7 @@ class Automaton:
         self.root = self._cursor = self._node(())
 
     def next(self, node: Node, actor: int, result: Any, seconds: float) -> tuple[Node, Any]:
-        """The state after an actor's step had this result, and what its stage returned, if it ended.
+        """The state after an actor's step had this result; what its stage returned, if it ended.
 
         ``result`` may be `UNAVAILABLE`. The time matters only to steps that look at the clock.
         """

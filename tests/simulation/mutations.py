@@ -384,8 +384,7 @@ broken(
     "the memo says what an entry depends on",
     actors(
         [read(POST), read(POST)],
-        [write(REPOST), write(Set(("author", 2), {"name": "z"}))],
-        read(POST),
+        [write(REPOST), read(POST), write(Set(("author", 2), {"name": "z"}))],
     ),
     POST,
     rows=POSTS,

@@ -69,6 +69,9 @@ class Demons(NamedTuple):
     restart: int = 0
 
 
+NO_DEMONS = Demons()
+
+
 @dataclass(frozen=True)
 class Cast:
     """Who takes part, in which world."""
@@ -78,7 +81,7 @@ class Cast:
     queries: tuple[Query, ...]
     #: Each process has actors (threads), each actor is a sequence of stages.
     processes: tuple[tuple[tuple[Stage, ...], ...], ...]
-    demons: Demons = Demons()
+    demons: Demons = NO_DEMONS
     #: Queries that are in the cache when the run begins.
     warm: tuple[Query, ...] = ()
     #: Queries that stay hits all the time.
@@ -105,6 +108,8 @@ class Turn(NamedTuple):
     #: The version that its commit made.
     version: int = 0
     token: bytes = b""
+    #: Whether it has begun to bump.
+    bumped: bool = False
     #: Until when each key is marked by its own doing.
     marked: tuple[tuple[bytes, int], ...] = ()
     #: The least version that its read may answer with, and the version when it began.
@@ -129,6 +134,7 @@ class Snapshot(NamedTuple):
     lost_before_commit: bool
     lost: bool
     died: bool
+    lag_lost: bool
 
 
 _READY = re.compile(rb"=\d+")
@@ -174,7 +180,7 @@ class World:
         self.own = [0] * len(self.automata)
         #: What writers had marked when they sent a commit whose outcome nobody knows.
         self.sent: dict[int, Turn] = {}
-        self.lost_before_commit = self.lost = self.died = False
+        self.lost_before_commit = self.lost = self.died = self.lag_lost = False
 
     def _warm(self) -> None:
         drawn = iter(range(1, 1000))
@@ -205,7 +211,8 @@ class World:
         return Snapshot(
             self.now, dict(self.store.data), self.store.server_id, self.database.copy(),
             tuple(self.nodes), tuple(self.turns), self.left, self.limbo, self.required,
-            tuple(self.own), self.sent, self.lost_before_commit, self.lost, self.died,
+            tuple(self.own), self.sent,
+            self.lost_before_commit, self.lost, self.died, self.lag_lost,
         )  # fmt: skip
 
     def load(self, saved: Snapshot) -> None:
@@ -216,7 +223,7 @@ class World:
         self.nodes, self.turns, self.own = list(saved.nodes), list(saved.turns), list(saved.own)
         self.left, self.limbo, self.required = saved.left, saved.limbo, saved.required
         self.sent = saved.sent
-        self.lost_before_commit, self.lost, self.died = saved[-3:]
+        self.lost_before_commit, self.lost, self.died, self.lag_lost = saved[-4:]
 
     # -- whose turn
 
@@ -356,6 +363,8 @@ class World:
             turn = turn._replace(
                 token=args[0], marked=marked, transaction=turn.transaction or "open"
             )
+        if op.name == "bump":
+            turn = turn._replace(bumped=True)
         self.turns[number] = turn
         result: Any
         if kind in ("fail", "lose the reply of"):
@@ -488,9 +497,17 @@ class World:
     def _lose(self, key: bytes) -> None:
         """A key is about to get lost: note whether a mark that is counted on goes with it."""
         value = self.store.get(key)
-        if value is not None and value[:1] == b"p":
-            if any(turn.token and turn.token in value for turn in self._writers()):
-                self.lost = self.lost_before_commit = True
+        if value is None or value[:1] != b"p":
+            return
+        if any(turn.token and turn.token in value for turn in self._writers()):
+            self.lost = self.lost_before_commit = True
+        if self.cast.replica:
+            # Here a mark is counted on after the commit too, until it is re-armed; and what the
+            # bump has re-armed is all that keeps readers from a replica that lags.
+            marks = [turn for turn in self.turns if turn.token and turn.token in value]
+            self.lost_before_commit = True
+            if not marks or any(turn.bumped for turn in marks):
+                self.lag_lost = True
 
     # -- the promises
 
@@ -510,14 +527,16 @@ class World:
                     raise Violation(f"(d) {query.name} is no hit any more: {outcome.reason}")
 
     def judge(self, query: Query, value: bytes, required: int, started: int) -> None:
-        """Check a hit of a read that began when ``required`` was finished, ``started`` committed."""
+        """Check a hit of a read; when it began ``required`` was finished, ``started`` committed."""
+        if self.lag_lost:
+            return
         if value not in self.allowed(query, required):
             raise Violation(f"(a) {query.name} is {value!r}, older than what was finished")
         if not self.lost_before_commit and value not in self.allowed(query, started):
             raise Violation(f"(b) {query.name} is {value!r}, older than what was committed")
-        if self._quiet() and not (self.lost and self.died):
-            if value not in self.allowed(query, self.database.version):
-                raise Violation(f"(c) {query.name} is {value!r} for ever")
+        current = self.allowed(query, self.database.version)
+        if value not in current and self._quiet() and not (self.lost and self.died):
+            raise Violation(f"(c) {query.name} is {value!r} for ever")
 
     def _quiet(self) -> bool:
         return (
@@ -575,7 +594,7 @@ class World:
                 self.left,
                 tuple(sorted(map(repr, self.limbo))) if self.limbo else (),
                 self.store.server_id,
-                (self.lost_before_commit, self.lost, self.died),
+                (self.lost_before_commit, self.lost, self.died, self.lag_lost),
                 tuple([ranks[moment] for moment in counted]),
                 tuple([own > self.required for own in self.own]),
                 tuple([self.allowed(query, self.required) for query in self.cast.queries]),
