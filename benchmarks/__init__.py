@@ -1,1 +1,1 @@
-"""What a hit, a miss and a write cost."""
+"""Benchmarks beside the peers; ``python -m benchmarks --help``."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the only place
+VERSION = tuple(map(int, __version__.split(".")))
 
 _HOMES = {
     "cached": "functions",
@@ -36,7 +37,7 @@ _HOMES = {
     "StoreUnavailable": "exceptions",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["VERSION", "__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from .exceptions import CacheopsError, InvalidationRefused, StoreUnavailable

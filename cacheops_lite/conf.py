@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -137,7 +137,8 @@ def reset() -> None:
 
 
 def _setting_changed(*, setting: str, **kwargs: Any) -> None:
-    if setting.startswith(("CACHEOPS", "FILE_CACHE_", "SECRET_KEY")):
+    # What is remembered of queries holds for one way of converting moments only.
+    if setting.startswith(("CACHEOPS", "FILE_CACHE_", "SECRET_KEY", "USE_TZ", "TIME_ZONE")):
         reset()
 
 
@@ -166,7 +167,7 @@ def _build() -> Settings:
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
         dynamic_limit=int(get("CACHEOPS_DYNAMIC_LIMIT", base.dynamic_limit)),
         memo_size=int(get("CACHEOPS_MEMO_SIZE", base.memo_size)),
-        file_cache_dir=str(get("FILE_CACHE_DIR", "/tmp/cacheops_file_cache")),
+        file_cache_dir=str(get("FILE_CACHE_DIR", "/tmp/cacheops_file_cache")),  # noqa: S108
         file_cache_timeout=int(get("FILE_CACHE_TIMEOUT", base.file_cache_timeout)),
         secret_keys=_secret_keys(),
     )
@@ -194,7 +195,7 @@ def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
             "CACHEOPS_PREFIX must be a string, a function of a query, or its dotted path; "
             f"got {prefix!r}."
         )
-    return prefix
+    return cast("str | Callable[[Any], str]", prefix)
 
 
 def _secret_keys() -> tuple[bytes, ...]:
@@ -203,7 +204,7 @@ def _secret_keys() -> tuple[bytes, ...]:
 
 
 def read_profiles(
-    patterns: Mapping[str, Any], defaults: Mapping[str, Any]
+    patterns: Mapping[Any, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Profile | None]:
     """Check and freeze ``CACHEOPS`` (patterns ``app.model``, ``app.*``, ``*.*``)."""
     if not isinstance(patterns, Mapping):
@@ -312,9 +313,15 @@ class _Readable:
         "FILE_CACHE_TIMEOUT": "file_cache_timeout",
     }
 
+    #: What no value in force stands for: profiles have taken the defaults in, and entries always
+    #: carry what they depend on.
+    _FIXED: Mapping[str, Any] = {"CACHEOPS_DEFAULTS": {}, "CACHEOPS_INSIDEOUT": True}
+
     def __getattr__(self, name: str) -> Any:
         if hasattr(django_settings, name):
             return getattr(django_settings, name)
+        if name in self._FIXED:
+            return self._FIXED[name]
         if name in self._NAMES:
             return getattr(current(), self._NAMES[name])
         raise AttributeError(name)

@@ -52,13 +52,22 @@ class PrefixQuery:
 
     @property
     def db(self) -> str:
-        """The alias, where there is one."""
-        return self.dbs[0]
+        """The alias. Raises ``ImproperlyConfigured`` unless there is exactly one."""
+        return self._only("dbs")
 
     @property
     def table(self) -> str:
-        """The table, where there is one."""
-        return self.tables[0]
+        """The table. Raises ``ImproperlyConfigured`` unless there is exactly one."""
+        return self._only("tables")
+
+    def _only(self, name: str) -> str:
+        found: list[str] = getattr(self, name)
+        if len(found) != 1:
+            raise ImproperlyConfigured(
+                f"CACHEOPS_PREFIX asks for one of query.{name}, and there are {len(found)}: "
+                f"{', '.join(found) or 'a key of the simple cache depends on no table'}."
+            )
+        return found[0]
 
 
 class Engine:
@@ -115,9 +124,13 @@ class Engine:
     def _make_client(self, asynchronous: bool = False) -> Any:
         settings = self.settings
         try:
-            return make_client(
+            client = make_client(
                 settings.redis, settings.sentinel, settings.client_class, asynchronous=asynchronous
             )
+            pool = getattr(client, "connection_pool", None)
+            if pool is not None and settings.sentinel is None:
+                pool.connection_class(**pool.connection_kwargs)  # fails for unknown options
+            return client
         except (ValueError, TypeError, ImportError, AttributeError) as error:
             raise ImproperlyConfigured(f"Cannot connect to Redis as configured: {error}") from error
 
@@ -126,7 +139,10 @@ class Engine:
         """The payload codec; signs with ``SECRET_KEY``, verifies its fallbacks too."""
         serializer: Any = self.settings.serializer or PlainPickle
         if isinstance(serializer, str):
-            serializer = _module_or_object(serializer)
+            try:
+                serializer = _module_or_object(serializer)
+            except ImportError as error:
+                raise ImproperlyConfigured(f"CACHEOPS_SERIALIZER: {error}.") from error
         return Codec(Signer(self.settings.secret_keys), serializer)
 
     def close(self) -> None:

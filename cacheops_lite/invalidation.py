@@ -53,6 +53,11 @@ class _NoInvalidation:
     What stays cached is then the caller's business; call ``invalidate_*`` when done.
     """
 
+    @property
+    def active(self) -> bool:
+        """Whether invalidation is suspended here and now."""
+        return muting.active()
+
     def __enter__(self) -> None:
         _tokens.set((*_tokens.get(), muting.enter()))
 

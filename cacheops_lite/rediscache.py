@@ -122,7 +122,7 @@ class RedisCache(BaseCache):
         cache = engine.current()
         prefix = cache.settings.prefix
         if not isinstance(prefix, str):
-            prefix = prefix(engine.PrefixQuery((), ()))
+            prefix = prefix(engine.PrefixQuery([], []))
         # The hash tag keeps a value and its version in one slot of a cluster.
         return f"{prefix}simple:{{{quote(str(cache_key), safe=_SAFE)}}}".encode()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models.sql.constants import SINGLE
+
 from cacheops_lite.orm import explain, reads
 
 
@@ -12,7 +14,7 @@ def compare(query: Any, using: str, profile: Any, packing: str, plan: reads.Plan
     query = query.clone()
     if packing in ("count", "exists"):
         query = explain._single_query(query, packing, using)
-        slow = reads.attempt(query, using, profile, reads.SINGLE, "")
+        slow = reads.attempt(query, using, profile, SINGLE, "")
     else:
         slow = reads.attempt(query, using, profile, "rows", packing)
     assert slow.plan is not None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -185,21 +186,66 @@ NUMBER: dict[type[models.Model], str] = {
     m.Post: "views", m.Restaurant: "stars", m.OrderLine: "quantity", m.Box: "area",
 }  # fmt: skip
 #: Reads that start at a relation of one row.
-RELATIONS: list[Callable[[int], Any]] = [
-    lambda pk: m.Post(pk=pk).tags.all(),
-    lambda pk: m.Tag(pk=pk).posts.all(),
-    lambda pk: m.Post(pk=pk).comments.all(),
-    lambda pk: m.Author(pk=pk).posts.all(),
-    lambda pk: m.Author(pk=pk).edited.filter(published=True),
-    lambda pk: m.Category(pk=pk).children.all(),
-    lambda pk: m.Person(pk=pk).friends.all(),
-    lambda pk: m.Person(pk=pk).followers.all(),
-    lambda pk: m.Group(pk=pk).members.all(),
-    lambda pk: m.Group(pk=pk).members.filter(membership__role="a"),
-    lambda pk: m.Person(pk=pk).groups.all(),
-    lambda pk: m.Token(pk=uuid.UUID(int=pk)).uses.all(),
-    lambda pk: m.Owner(pk=pk).ignoring.all(),
+RELATIONS: list[tuple[Any, Callable[[int], Any]]] = [
+    (m.Post, lambda pk: m.Post(pk=pk).tags.all()),
+    (m.Tag, lambda pk: m.Tag(pk=pk).posts.all()),
+    (m.Post, lambda pk: m.Post(pk=pk).comments.all()),
+    (m.Author, lambda pk: m.Author(pk=pk).posts.all()),
+    (m.Author, lambda pk: m.Author(pk=pk).edited.filter(published=True)),
+    (m.Category, lambda pk: m.Category(pk=pk).children.all()),
+    (m.Person, lambda pk: m.Person(pk=pk).friends.all()),
+    (m.Person, lambda pk: m.Person(pk=pk).followers.all()),
+    (m.Group, lambda pk: m.Group(pk=pk).members.all()),
+    (m.Group, lambda pk: m.Group(pk=pk).members.filter(membership__role="a")),
+    (m.Person, lambda pk: m.Person(pk=pk).groups.all()),
+    (m.Token, lambda pk: m.Token(pk=uuid.UUID(int=pk)).uses.all()),
+    (m.Owner, lambda pk: m.Owner(pk=pk).ignoring.all()),
 ]
+
+#: What one example is about, so that its writes meet its reads.
+THEMES: list[list[Any]] = [
+    [m.Post], [m.Post, m.Author], [m.Post, m.Tag], [m.Post, m.Category], [m.Author, m.Profile],
+    [m.Post, m.Comment], [m.Place, m.Restaurant, m.Pizzeria], [m.Person, m.Group, m.Membership],
+    [m.Token, m.TokenUse, m.Big], [m.Country, m.City], [m.Toy, m.ToyPart], [m.Box, m.Price],
+    [m.Owner, m.Cascading, m.CascadingDeeper, m.Nulling, m.Defaulting, m.Setting],
+    [m.Owner, m.Protecting, m.Restricting, m.Ignoring], [m.OrderLine, m.Note, m.Odd],
+    [m.Memo, m.Document, m.Attachment], list(LOOKUPS), list(LOOKUPS),
+]  # fmt: skip
+
+
+class Focus:
+    """The models, lookups and attributes that an example draws from."""
+
+    def __init__(self, number: int | None = None) -> None:
+        """``number`` chooses; None is everything."""
+        dice = random.Random(number)
+        self.models = dice.choice(THEMES) if number is not None else list(LOOKUPS)
+        self.lookups = {
+            model: sorted(names)
+            if number is None or len(self.models) > 9
+            else dice.sample(sorted(names), min(5, len(names)))
+            for model, names in LOOKUPS.items()
+        }
+
+    def of(self, pool: Iterable[Any]) -> list[Any]:
+        """Those of the pool that this example is about, or else all."""
+        pool = list(pool)
+        return [model for model in pool if model in self.models] or pool
+
+    def attributes(self, model: Any, names: Iterable[str]) -> list[str]:
+        """The attributes among ``names`` that the lookups ask for, or else all."""
+        names = sorted(names)
+        heads = {name.split("__")[0] for name in self.lookups[model]}
+        return [name for name in names if name.removesuffix("_id") in heads] or names
+
+
+focus = Focus()
+
+
+def set_focus(number: int | None) -> None:
+    """Choose what is drawn from now on."""
+    global focus
+    focus = Focus(number)
 
 
 class Drawn:
@@ -251,7 +297,7 @@ def conditions(draw: Any, model: Any, depth: int = 2) -> Q:
     """A condition on a model."""
     how = draw(st.integers(0, 19)) if depth else 0
     if how < 9:
-        name = draw(st.sampled_from(sorted(LOOKUPS[model])))
+        name = draw(st.sampled_from(focus.lookups[model]))
         return Q(**{name: draw(st.sampled_from(LOOKUPS[model][name]))})
     if how < 11:
         return draw(subqueries(model, depth - 1)) if model in INNER else Q()
@@ -291,7 +337,9 @@ def reads(draw: Any) -> Drawn:
     """A read of any shape."""
     shape = draw(st.sampled_from(SHAPES))
     if shape == "relation":
-        queryset = draw(st.sampled_from(RELATIONS))(draw(st.sampled_from(KEYS)))
+        wanted = focus.of(model for model, _ in RELATIONS)
+        build = draw(st.sampled_from([build for model, build in RELATIONS if model in wanted]))
+        queryset = build(draw(st.sampled_from(KEYS)))
         return Drawn(queryset, draw(st.sampled_from(["fetch", "fetch", "count", "exists"])))
     model = draw(st.sampled_from(_models(shape)))
     queryset = model._base_manager.all()
@@ -309,8 +357,7 @@ def _models(shape: str) -> list[Any]:
         "filtered": FILTERED, "prefetch": PREFETCHED, "dates": [m.Post], "proxy": [m.Post],
         "aggregate": NUMBER, "manager": [m.Note],
     }  # fmt: skip
-    pool = list(pools.get(shape, LOOKUPS))
-    return [m.Post, *pool] if m.Post in pool else pool
+    return focus.of(pools.get(shape, LOOKUPS))
 
 
 @st.composite

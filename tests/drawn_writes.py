@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ from django.db.models import Case, Exists, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Concat, Lower, Upper
 from hypothesis import strategies as st
 
+from . import drawn_reads
 from . import models as m
 from .drawn_reads import (
     BIGS, CODES, DAYS, KEYS, MOMENTS, MONEY, NUMBERS, SPANS, STATUS, TIMES, TRUTH, UUIDS, WORDS,
@@ -119,11 +120,14 @@ def load(model: Any, key: Any) -> Any:
     return model._base_manager.nocache().filter(pk=key).first()
 
 
-WRITES: dict[str, tuple[int, Callable[[Any], Drawn]]] = {}
+WRITES: dict[str, tuple[int, frozenset[Any], Callable[[], Any]]] = {}
 
 
-def write(weight: int = 1) -> Callable[[Any], Any]:
-    """Register a function ``(draw) -> (callable, arguments for it)``."""
+def write(weight: int = 1, about: Sequence[Any] = ()) -> Callable[[Any], Any]:
+    """Register a function ``(draw) -> (callable, arguments for it)``.
+
+    ``about`` names the models that it may write, if it does not draw them.
+    """
 
     def register(build: Any) -> Any:
         name = build.__name__
@@ -133,7 +137,7 @@ def write(weight: int = 1) -> Callable[[Any], Any]:
             run, *args = build(draw)
             return Drawn(name, lambda: run(*args), ", ".join(map(_shown, args)))
 
-        WRITES[name] = (weight, strategy)
+        WRITES[name] = (weight, frozenset(about), strategy)
         return build
 
     return register
@@ -150,19 +154,26 @@ def _shown(argument: Any) -> str:
     return repr(argument)
 
 
-def writes() -> st.SearchStrategy[Drawn]:
-    """Any write of this table."""
-    pool = [strategy() for weight, strategy in WRITES.values() for _ in range(weight)]
-    return st.deferred(lambda: st.one_of(pool))
+@st.composite
+def writes(draw: Any) -> Drawn:
+    """Any write of this table that has to do with what the example is about."""
+    wanted = frozenset(drawn_reads.focus.models)
+    pool = [
+        name
+        for name, (weight, about, _) in WRITES.items()
+        for _ in range(weight)
+        if not about or about & wanted
+    ]
+    return draw(WRITES[draw(st.sampled_from(pool))][-1]())
 
 
 def raw_writes() -> st.SearchStrategy[Drawn]:
     """Writes that never touch Django's transactions."""
-    return st.one_of(*(WRITES[name][1]() for name in ("raw_sql", "raw_many")))
+    return st.one_of(*(WRITES[name][-1]() for name in ("raw_sql", "raw_many")))
 
 
-def a_model(draw: Any) -> Any:
-    return draw(st.sampled_from(LIKELY))
+def a_model(draw: Any, pool: Sequence[Any] = LIKELY) -> Any:
+    return draw(st.sampled_from(drawn_reads.focus.of(pool)))
 
 
 def a_key(draw: Any, model: Any) -> Any:
@@ -172,6 +183,7 @@ def a_key(draw: Any, model: Any) -> Any:
 def some_values(draw: Any, model: Any, *, all_of_them: bool = False) -> dict[str, Any]:
     names = sorted(VALUES[model])
     if not all_of_them:
+        names = drawn_reads.focus.attributes(model, names)
         names = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
     return {name: draw(st.sampled_from(VALUES[model][name])) for name in names}
 
@@ -232,7 +244,7 @@ def create(draw: Any) -> Any:
     )
 
 
-@write()
+@write(1, [m.Box])
 def save_defaults(draw: Any) -> Any:
     """``db_default`` decides what is not given."""
 
@@ -242,7 +254,7 @@ def save_defaults(draw: Any) -> Any:
     return run, draw(st.sampled_from(WORDS))
 
 
-@write()
+@write(1, [m.Post, m.Tag, m.Author, m.Big, m.Token, m.Country, m.OrderLine])
 def save_changed_key(draw: Any) -> Any:
     def run(model: Any, key: Any, other: Any) -> None:
         instance = load(model, key)
@@ -250,11 +262,11 @@ def save_changed_key(draw: Any) -> Any:
             instance.pk = other
             instance.save()
 
-    model = draw(st.sampled_from([m.Post, m.Tag, m.Author, m.Big, m.Token, m.Country, m.OrderLine]))
+    model = a_model(draw, [m.Post, m.Tag, m.Author, m.Big, m.Token, m.Country, m.OrderLine])
     return run, model, a_key(draw, model), a_key(draw, model)
 
 
-@write()
+@write(1, [m.Post])
 def save_deferred(draw: Any) -> Any:
     def run(key: Any, only: str, values: dict[str, Any]) -> None:
         post = m.Post.objects.nocache().only(only).filter(pk=key).first()
@@ -279,7 +291,7 @@ EXPRESSIONS: dict[str, Any] = {
 }
 
 
-@write(2)
+@write(2, [m.Post])
 def save_expression(draw: Any) -> Any:
     def run(key: Any, name: str) -> None:
         post = load(m.Post, key)
@@ -291,7 +303,7 @@ def save_expression(draw: Any) -> Any:
     return run, a_key(draw, m.Post), draw(st.sampled_from(names))
 
 
-@write()
+@write(1, [m.Post])
 def save_through_proxy(draw: Any) -> Any:
     def run(key: Any, values: dict[str, Any], gone: bool) -> None:
         proxy = load(m.PostProxy, key)
@@ -322,7 +334,7 @@ def delete(draw: Any) -> Any:
     return run, model, a_key(draw, model), some_values(draw, model), draw(st.booleans())
 
 
-@write()
+@write(1, [m.Place])
 def delete_keeping_parents(draw: Any) -> Any:
     def run(model: Any, key: Any) -> None:
         instance = load(model, key)
@@ -332,7 +344,7 @@ def delete_keeping_parents(draw: Any) -> Any:
     return run, draw(st.sampled_from([m.Restaurant, m.Pizzeria])), a_key(draw, m.Place)
 
 
-@write()
+@write(1, [m.Place])
 def child_of_parent(draw: Any) -> Any:
     """A row of a child table for a parent row that is there already."""
 
@@ -346,14 +358,14 @@ def child_of_parent(draw: Any) -> Any:
     return run, a_key(draw, m.Place), draw(st.sampled_from([0, 1, 2]))
 
 
-@write()
+@write(1, [m.Post, m.Tag, m.Author, m.Note, m.Restaurant])
 def loaddata(draw: Any) -> Any:
     def run(model: Any, key: Any, values: dict[str, Any]) -> None:
         text = serializers.serialize("json", [make(model, key, values)])
         for item in serializers.deserialize("json", json.dumps(json.loads(text))):
             item.save()
 
-    model = draw(st.sampled_from([m.Post, m.Tag, m.Author, m.Note, m.Restaurant]))
+    model = a_model(draw, [m.Post, m.Tag, m.Author, m.Note, m.Restaurant])
     return run, model, a_key(draw, model), some_values(draw, model, all_of_them=True)
 
 
@@ -373,7 +385,7 @@ def update(draw: Any) -> Any:
     return run, a_queryset(draw, model), some_values(draw, model), how
 
 
-@write(2)
+@write(2, [m.Post])
 def update_expression(draw: Any) -> Any:
     def run(queryset: Any, name: str) -> None:
         queryset.update(**{name: EXPRESSIONS[name]})
@@ -381,7 +393,7 @@ def update_expression(draw: Any) -> Any:
     return run, a_queryset(draw, m.Post), draw(st.sampled_from(sorted(EXPRESSIONS)))
 
 
-@write()
+@write(1, [m.Post])
 def update_subquery(draw: Any) -> Any:
     def run(queryset: Any, how: str) -> None:
         author = m.Author.objects.filter(pk=OuterRef("author_id"))
@@ -399,12 +411,12 @@ def update_subquery(draw: Any) -> Any:
     )
 
 
-@write()
+@write(1, [m.Big, m.Tag, m.Note, m.Token, m.Odd])
 def update_key(draw: Any) -> Any:
     def run(model: Any, key: Any, other: Any) -> None:
         model._base_manager.filter(pk=key).update(**{model._meta.pk.name: other})
 
-    model = draw(st.sampled_from([m.Big, m.Tag, m.Note, m.Token, m.Odd]))
+    model = a_model(draw, [m.Big, m.Tag, m.Note, m.Token, m.Odd])
     return run, model, a_key(draw, model), a_key(draw, model)
 
 
@@ -441,9 +453,7 @@ def bulk_create(draw: Any) -> Any:
         else:
             model._base_manager.bulk_create(objects, **options)
 
-    model = draw(
-        st.sampled_from([model for model in MODELS if not model._meta.parents])
-    )
+    model = a_model(draw, [model for model in MODELS if not model._meta.parents])
     how = draw(st.sampled_from(["plain", "ignore", "update", "async"]))
     rows = []
     for key in draw(st.lists(st.sampled_from(keys_of(model)), min_size=1, max_size=3, unique=True)):
@@ -469,7 +479,7 @@ def bulk_update(draw: Any) -> Any:
     )
 
 
-@write()
+@write(1, [m.Post])
 def bulk_update_expression(draw: Any) -> Any:
     def run(key: Any, name: str) -> None:
         post = load(m.Post, key)
@@ -498,7 +508,7 @@ def get_or_create(draw: Any) -> Any:
     return run, model, find, values, draw(st.sampled_from(hows))
 
 
-@write()
+@write(1, [m.Post])
 def select_for_update(draw: Any) -> Any:
     def run(key: Any, values: dict[str, Any]) -> None:
         with transaction.atomic():
@@ -514,7 +524,7 @@ def select_for_update(draw: Any) -> Any:
 # -- relations ---------------------------------------------------------------------------------
 
 
-@write(2)
+@write(2, [m.Author, m.Category, m.Post])
 def reverse_manager(draw: Any) -> Any:
     def run(owner: Any, name: str, key: Any, posts: list[int], how: str, bulk: bool) -> None:
         instance = load(owner, key)
@@ -561,7 +571,7 @@ M2M: list[tuple[Any, str, Any]] = [
 ]  # fmt: skip
 
 
-@write(4)
+@write(4, [m.Post, m.Tag, m.Person, m.Group])
 def many_to_many(draw: Any) -> Any:
     def run(owner: Any, name: str, key: Any, target: Any, keys: list[int], how: str) -> None:
         instance = load(owner, key)
@@ -597,7 +607,7 @@ def many_to_many(draw: Any) -> Any:
     return run, owner, name, a_key(draw, owner), target, keys, how
 
 
-@write(2)
+@write(2, [m.Post, m.Tag])
 def through_rows(draw: Any) -> Any:
     """The rows of an automatic ``through`` model, written directly."""
 
@@ -616,7 +626,7 @@ def through_rows(draw: Any) -> Any:
     return run, a_key(draw, m.Post), a_key(draw, m.Tag), how
 
 
-@write()
+@write(1, [m.Profile])
 def one_to_one(draw: Any) -> Any:
     def run(author: int, other: int, bio: str) -> None:
         profile = m.Profile.objects.nocache().filter(author_id=author).first()
@@ -627,7 +637,7 @@ def one_to_one(draw: Any) -> Any:
     return run, a_key(draw, m.Author), a_key(draw, m.Author), draw(st.sampled_from(WORDS))
 
 
-@write()
+@write(1, [m.Comment])
 def generic_relation(draw: Any) -> Any:
     def run(key: int, other: int, text: str, how: str) -> None:
         post = load(m.Post, key)
@@ -732,7 +742,7 @@ RAW_OF: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@write(2)
+@write(2, [m.Post, m.Tag, m.Author, m.Restaurant])
 def raw_sql(draw: Any) -> Any:
     def run(name: str, key: int, word: str) -> None:
         statements = RAW | RAW_OF[connection.vendor]
@@ -746,7 +756,7 @@ def raw_sql(draw: Any) -> Any:
     )
 
 
-@write()
+@write(1, [m.Author])
 def raw_many(draw: Any) -> Any:
     def run(keys: list[int], word: str) -> None:
         with connection.cursor() as cursor:
@@ -759,14 +769,14 @@ def raw_many(draw: Any) -> Any:
     )
 
 
-@write()
+@write(1, [m.Author, m.Tag, m.Box, m.Country])
 def lowered(draw: Any) -> Any:
     """A function of the database in every row."""
 
     def run(queryset: Any) -> None:
         queryset.update(name=Lower("name"))
 
-    return run, a_queryset(draw, draw(st.sampled_from([m.Author, m.Tag, m.Box, m.Country])))
+    return run, a_queryset(draw, a_model(draw, [m.Author, m.Tag, m.Box, m.Country]))
 
 
 # -- inside of one step ------------------------------------------------------------------------

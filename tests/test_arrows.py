@@ -25,16 +25,17 @@ HOUSE: dict[str, list[str]] = {
     "stores": "stores.breaker stores.scripts stores.client stores.memory stores.transport".split(),
     "wiring": "signals conf engine".split(),
     "orm": (
-        "orm.folding orm.values orm.tables orm.walk orm.volatile orm.where orm.joins orm.dynamic "
-        "orm.conditions orm.fingerprint orm.shapes orm.templates orm.build orm.rows orm.shortcut "
-        "orm.registry orm.rawsql orm.transactions orm.rows_lookup orm.writes orm.rawwrites "
-        "orm.by_hand orm.reads orm.queryset orm.explain orm.patch"
+        "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
+        "orm.where orm.joins orm.dynamic orm.conditions orm.fingerprint orm.shapes orm.templates "
+        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.transactions "
+        "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
+        "orm.patch"
     ).split(),
     "user": (
         "calls memoize samples results responses views functions basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 testing "
         "management.commands.invalidate management.commands.cleanfilecache "
-        "management.commands.reapconjs checks apps"
+        "management.commands.reapconjs management.commands.cacheops checks apps"
     ).split(),
 }
 
@@ -49,6 +50,7 @@ LAZY = {
 #: Who else may import django.conf, and the settings, all Django's own, that it may read there.
 DJANGO_SETTINGS = {
     "orm.values": {"USE_TZ"},
+    "orm.fingerprint": {"USE_TZ"},
     "responses": {"USE_I18N", "USE_TZ"},
     "checks": {"INSTALLED_APPS"},
 }

@@ -321,6 +321,12 @@ class StoreContract:
         assert [value[:1] for value in out] == [b"s", b"f", b"s"]
         assert store.mget(SCHEMES, B1) == [gen + b" a=0", None]
 
+    def test_ensure_full_of_comparisons(self, store: Store) -> None:
+        """Schemes with comparisons take half of the room at most, and leave it to the others."""
+        wants = [(b"%s%%3E" % letter, b"conj:{t}:" + letter) for letter in (b"a", b"b", b"c")]
+        _, out = store.ensure(*wants, (b"d", A1), (b"e", A2), (b"f", B1), most=4)
+        assert [value[:1] for value in out] == [b"s", b"s", b"f", b"s", b"s", b"f"]
+
     # -- mark and bump
 
     def test_mark(self, store: Store) -> None:

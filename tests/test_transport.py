@@ -182,6 +182,38 @@ class TestTraffic:
         fake.drop_all()
         assert side.mget(b"k").server == b"b" * 40
 
+    def test_identity_after_disconnect(
+        self, fake: FakeServer, make_side: Callable[..., Side]
+    ) -> None:
+        """Nor is the id stale when somebody has closed the client's sockets behind our back."""
+        side = make_side(port=fake.port)
+        for name in (b"b", b"c", b"d"):
+            side.mget(b"k")
+            fake.run_id = name * 40
+            closed = side.client.connection_pool.disconnect()
+            if side.asynchronous:
+                side.finish(closed)
+            if name == b"c":
+                assert side.scripts(MARK)[0].server == fake.run_id
+            else:
+                assert side.mget(b"k").server == fake.run_id
+
+    def test_ensure_after_disconnect(
+        self, fake: FakeServer, make_side: Callable[..., Side]
+    ) -> None:
+        """ENSURE under the id of another server than it ran on is a failure."""
+        side = make_side(port=fake.port)
+        side.mget(b"k")
+        fake.run_id = b"b" * 40
+        closed = side.client.connection_pool.disconnect()
+        if side.asynchronous:
+            side.finish(closed)
+        with contextlib.suppress(StoreUnavailable):
+            (answer,) = side.scripts(ENSURE)
+            assert answer.server == fake.run_id
+            (command,) = (command for command in fake.commands if command[0] == b"EVALSHA")
+            assert command[2 + 1 + 4] == fake.run_id
+
     def test_replica_is_refused(self, fake: FakeServer, make_side: Callable[..., Side]) -> None:
         """Nothing is read from a replica: its stamps may be old (A19)."""
         fake.answers[b"INFO"] = [b"$10\r\nrun_id:abc\r\n", b"$10\r\nrole:slave\r\n"]
@@ -402,6 +434,21 @@ def test_threads(redis_client: redis.Redis) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+    client.close()
+
+
+def test_one_stale_socket_of_many(fake: FakeServer) -> None:
+    """When one socket turns out to be stale, those at hand are not tried one by one."""
+    client = redis.Redis(port=fake.port, protocol=2)
+    transport = SyncTransport(client)
+    connections = [run(transport._borrow()) for _ in range(4)]
+    for connection in connections:
+        run(transport._server(connection))
+        run(transport._release(connection))
+    run(transport.mget([b"k"]))
+    fake.drop_all()
+    assert run(transport.mget([b"k"])).values == [None]
+    assert not transport.breaker.open
     client.close()
 
 

@@ -167,14 +167,19 @@ def save_only(w: World) -> None:
     post.save()
 
 
-@case(lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=1))],
-      lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=7))])
+@case(
+    lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=1))],
+    lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=7))],
+)
 def save_expression(w: World) -> None:
     w.p1.views = F("views") + 1
     w.p1.save()
 
 
-@case(lambda w: [w.titled("p1"), w.one(w.p1), w.titled("P1 !")], lambda w: [w.titled("p2"), w.one(w.p2)])
+@case(
+    lambda w: [w.titled("p1"), w.one(w.p1), w.titled("P1 !")],
+    lambda w: [w.titled("p2"), w.one(w.p2)],
+)
 def save_expression_in_text(w: World) -> None:
     m.Post.objects.filter(pk=w.p1.pk).update(title=Upper("title"))
     m.Post.objects.filter(pk=w.p1.pk).update(title="p1 !")
@@ -198,8 +203,10 @@ def save_through_proxy(w: World) -> None:
     proxy.save()
 
 
-@case(lambda w: [Read(lambda: m.PostProxy.objects.filter(category=w.c1))],
-      lambda w: [Read(lambda: m.PostProxy.objects.filter(category=w.c2))])
+@case(
+    lambda w: [Read(lambda: m.PostProxy.objects.filter(category=w.c1))],
+    lambda w: [Read(lambda: m.PostProxy.objects.filter(category=w.c2))],
+)
 def save_base_of_proxy(w: World) -> None:
     w.p1.title = "base"
     w.p1.save()
@@ -214,8 +221,13 @@ def save_raw_as_fixtures_do(w: World) -> None:
 # -- multi-table inheritance -------------------------------------------------------------------
 
 
-@case(lambda w: [Read(lambda: m.Place.objects.filter(city="x")), Read(lambda: m.Restaurant.objects.filter(city="x"))],
-      lambda w: [Read(lambda: m.Place.objects.filter(city="y"))])
+@case(
+    lambda w: [
+        Read(lambda: m.Place.objects.filter(city="x")),
+        Read(lambda: m.Restaurant.objects.filter(city="x")),
+    ],
+    lambda w: [Read(lambda: m.Place.objects.filter(city="y"))],
+)
 def mti_child_saved(w: World) -> None:
     m.Pizzeria.objects.create(name="Luigi", city="x", stars=1, oven="wood")
 
@@ -224,26 +236,38 @@ def _pizzeria() -> m.Pizzeria:
     return m.Pizzeria.objects.get_or_create(name="Gino", defaults={"city": "g", "stars": 3})[0]
 
 
-@case(lambda w: [Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk)),
-                 Read(lambda p=_pizzeria(): m.Place.objects.filter(pk=p.pk), "get")],
-      lambda w: [Read(lambda: m.Place.objects.filter(pk=-1))])
+@case(
+    lambda w: [
+        Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk)),
+        Read(lambda p=_pizzeria(): m.Place.objects.filter(pk=p.pk), "get"),
+    ],
+    lambda w: [Read(lambda: m.Place.objects.filter(pk=-1))],
+)
 def mti_parent_saved(w: World) -> None:
     place = m.Place.objects.get(name="Gino")
     place.city = "elsewhere"
     place.save()
 
 
-@case(lambda w: [Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk)),
-                 Read(lambda p=_pizzeria(): m.Restaurant.objects.filter(stars=3)),
-                 Read(lambda p=_pizzeria(): m.Restaurant.objects.filter(stars=5))],
-      lambda w: [Read(lambda: m.Restaurant.objects.filter(stars=4))])
+@case(
+    lambda w: [
+        Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk)),
+        Read(lambda p=_pizzeria(): m.Restaurant.objects.filter(stars=3)),
+        Read(lambda p=_pizzeria(): m.Restaurant.objects.filter(stars=5)),
+    ],
+    lambda w: [Read(lambda: m.Restaurant.objects.filter(stars=4))],
+)
 def mti_update_of_parent_field(w: World) -> None:
     m.Pizzeria.objects.filter(name="Gino").update(stars=5)
 
 
-@case(lambda w: [Read(lambda p=_pizzeria(): m.Place.objects.filter(city="g")),
-                 Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk))],
-      lambda w: [Read(lambda: m.Place.objects.filter(city="y"))])
+@case(
+    lambda w: [
+        Read(lambda p=_pizzeria(): m.Place.objects.filter(city="g")),
+        Read(lambda p=_pizzeria(): m.Pizzeria.objects.filter(pk=p.pk)),
+    ],
+    lambda w: [Read(lambda: m.Place.objects.filter(city="y"))],
+)
 def mti_child_deleted(w: World) -> None:
     m.Pizzeria.objects.get(name="Gino").delete()
 
@@ -261,14 +285,18 @@ def update_moves(w: World) -> None:
     m.Post.objects.filter(pk=w.p1.pk).update(category=w.c2)
 
 
-@case(lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=5))],
-      lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=6))])
+@case(
+    lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=5))],
+    lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=6))],
+)
 def update_expression(w: World) -> None:
     m.Post.objects.filter(category=w.c1).update(views=F("views") + 5)
 
 
-@case(lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=9))],
-      lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=8))])
+@case(
+    lambda w: [*first(w), Read(lambda: m.Post.objects.filter(views=9))],
+    lambda w: [*second(w), Read(lambda: m.Post.objects.filter(views=8))],
+)
 def update_case_when(w: World) -> None:
     m.Post.objects.filter(category=w.c1).update(
         views=Case(When(title="p1", then=Value(9)), default=Value(8))
@@ -308,7 +336,10 @@ def queryset_delete_cascading(w: World) -> None:
     m.Category.objects.filter(slug="one").delete()
 
 
-@case(lambda w: [Read(lambda: m.Tag.objects.filter(name="red"))], lambda w: [Read(lambda: m.Tag.objects.filter(name="blue"))])
+@case(
+    lambda w: [Read(lambda: m.Tag.objects.filter(name="red"))],
+    lambda w: [Read(lambda: m.Tag.objects.filter(name="blue"))],
+)
 def raw_delete(w: World) -> None:
     m.Post.tags.through.objects.filter(tag=w.t1)._raw_delete("default")
     m.Tag.objects.filter(name="red")._raw_delete("default")
@@ -319,8 +350,10 @@ def bulk_create(w: World) -> None:
     m.Post.objects.bulk_create([m.Post(title=f"b{i}", category=w.c1, author=w.a) for i in range(3)])
 
 
-@case(lambda w: [Read(lambda: m.Category.objects.filter(slug="three"))],
-      lambda w: [Read(lambda: m.Author.objects.filter(name="Ann"))])
+@case(
+    lambda w: [Read(lambda: m.Category.objects.filter(slug="three"))],
+    lambda w: [Read(lambda: m.Author.objects.filter(name="Ann"))],
+)
 def bulk_create_ignoring_conflicts(w: World) -> None:
     """Coarse if keys are cached: the database does not say which keys it gave."""
     m.Category.objects.bulk_create(
@@ -378,8 +411,10 @@ def reverse_add_not_bulk(w: World) -> None:
     w.c2.posts.add(w.p1, bulk=False)
 
 
-@case(lambda w: [Read(lambda: m.Post.objects.filter(editor=w.a)), w.one(w.p1)],
-      lambda w: [Read(lambda: m.Post.objects.filter(editor=w.b)), w.one(w.p2)])
+@case(
+    lambda w: [Read(lambda: m.Post.objects.filter(editor=w.a)), w.one(w.p1)],
+    lambda w: [Read(lambda: m.Post.objects.filter(editor=w.b)), w.one(w.p2)],
+)
 def reverse_set_remove_clear(w: World) -> None:
     w.a.edited.set([w.p1])
     w.a.edited.remove(w.p1)
@@ -442,8 +477,13 @@ def _group() -> tuple[m.Group, m.Person]:
     )
 
 
-@case(lambda w: [Read(lambda g=_group()[0]: g.members.all()), Read(lambda: m.Membership.objects.filter(role="boss"))],
-      lambda w: [Read(lambda: m.Membership.objects.filter(role="cook"))])
+@case(
+    lambda w: [
+        Read(lambda g=_group()[0]: g.members.all()),
+        Read(lambda: m.Membership.objects.filter(role="boss")),
+    ],
+    lambda w: [Read(lambda: m.Membership.objects.filter(role="cook"))],
+)
 def m2m_explicit_through(w: World) -> None:
     group, person = _group()
     group.members.add(person, through_defaults={"role": "boss"})
@@ -459,22 +499,34 @@ def m2m_self_not_symmetrical(w: World) -> None:
     m.Person.objects.create(name="q").follows.add(_group()[1])
 
 
-@case(lambda w: [Read(lambda: m.Author.objects.filter(pk=w.a.pk).select_related("profile"))],
-      lambda w: [w.one(w.a), Read(lambda: m.Author.objects.filter(pk=w.b.pk).select_related("profile"))])
+@case(
+    lambda w: [Read(lambda: m.Author.objects.filter(pk=w.a.pk).select_related("profile"))],
+    lambda w: [
+        w.one(w.a),
+        Read(lambda: m.Author.objects.filter(pk=w.b.pk).select_related("profile")),
+    ],
+)
 def one_to_one_appears(w: World) -> None:
     m.Profile.objects.create(author=w.a, bio="x")
 
 
-@case(lambda w: [Read(lambda: m.Comment.objects.filter(object_id=w.p1.pk)), Read(lambda: w.p1.comments.all())],
-      lambda w: [Read(lambda: m.Comment.objects.filter(object_id=w.p2.pk + 1000))])
+@case(
+    lambda w: [
+        Read(lambda: m.Comment.objects.filter(object_id=w.p1.pk)),
+        Read(lambda: w.p1.comments.all()),
+    ],
+    lambda w: [Read(lambda: m.Comment.objects.filter(object_id=w.p2.pk + 1000))],
+)
 def generic_relation(w: World) -> None:
     ContentType.objects.clear_cache()
     w.p1.comments.create(text="hi")
     m.Comment.objects.create(target=w.p1, text="ho")
 
 
-@case(lambda w: [Read(lambda: m.Comment.objects.filter(text="gone"))],
-      lambda w: [Read(lambda: m.Comment.objects.filter(text="other"))])
+@case(
+    lambda w: [Read(lambda: m.Comment.objects.filter(text="gone"))],
+    lambda w: [Read(lambda: m.Comment.objects.filter(text="other"))],
+)
 def generic_relation_cascades(w: World) -> None:
     w.p1.comments.create(text="gone")
     w.p1.delete()
@@ -483,53 +535,84 @@ def generic_relation_cascades(w: World) -> None:
 # -- other keys and values ---------------------------------------------------------------------
 
 
-@case(lambda w: [Read(lambda: m.Token.objects.filter(label="a"))], lambda w: [Read(lambda: m.Token.objects.filter(label="b"))])
+@case(
+    lambda w: [Read(lambda: m.Token.objects.filter(label="a"))],
+    lambda w: [Read(lambda: m.Token.objects.filter(label="b"))],
+)
 def uuid_key(w: World) -> None:
     token = m.Token.objects.create(label="a")
     m.TokenUse.objects.create(token=token)
     token.save()
 
 
-@case(lambda w: [Read(lambda: m.Big.objects.filter(pk=2**60 + 1))], lambda w: [Read(lambda: m.Big.objects.filter(pk=2**60))])
+@case(
+    lambda w: [Read(lambda: m.Big.objects.filter(pk=2**60 + 1))],
+    lambda w: [Read(lambda: m.Big.objects.filter(pk=2**60))],
+)
 def big_integer(w: World) -> None:
     m.Big.objects.create(pk=2**60 + 1, name="big")
 
 
-@case(lambda w: [Read(lambda: m.OrderLine.objects.filter(order=1)), Read(lambda: m.OrderLine.objects.filter(pk=(1, 1)))],
-      lambda w: [Read(lambda: m.OrderLine.objects.filter(order=2))])
+@case(
+    lambda w: [
+        Read(lambda: m.OrderLine.objects.filter(order=1)),
+        Read(lambda: m.OrderLine.objects.filter(pk=(1, 1))),
+    ],
+    lambda w: [Read(lambda: m.OrderLine.objects.filter(order=2))],
+)
 def composite_key(w: World) -> None:
     line = m.OrderLine.objects.create(order=1, line=1, product="x")
     line.product = "y"
     line.save()
 
 
-@case(lambda w: [Read(lambda: m.Box.objects.filter(area=2)), Read(lambda: m.Box.objects.filter(width=1))],
-      lambda w: [Read(lambda: m.Box.objects.filter(width=77))])
+@case(
+    lambda w: [
+        Read(lambda: m.Box.objects.filter(area=2)),
+        Read(lambda: m.Box.objects.filter(width=1)),
+    ],
+    lambda w: [Read(lambda: m.Box.objects.filter(width=77))],
+)
 def generated_and_default_columns(w: World) -> None:
     m.Box.objects.create(name="Ab")
 
 
-@case(lambda w: [Read(lambda: m.Box.objects.filter(area=30)), Read(lambda: m.Box.objects.filter(lower_name="zz"))],
-      lambda w: [Read(lambda: m.Box.objects.filter(area=31))])
+@case(
+    lambda w: [
+        Read(lambda: m.Box.objects.filter(area=30)),
+        Read(lambda: m.Box.objects.filter(lower_name="zz")),
+    ],
+    lambda w: [Read(lambda: m.Box.objects.filter(area=31))],
+)
 def generated_column_updated(w: World) -> None:
     box = m.Box.objects.create(name="ZZ", width=5, height=5)
     box.height = 6
     box.save()
 
 
-@case(lambda w: [Read(lambda: m.Price.objects.filter(amount=Decimal("1.50")))],
-      lambda w: [Read(lambda: m.Price.objects.filter(name="z"))])
+@case(
+    lambda w: [Read(lambda: m.Price.objects.filter(amount=Decimal("1.50")))],
+    lambda w: [Read(lambda: m.Price.objects.filter(name="z"))],
+)
 def custom_field(w: World) -> None:
     m.Price.objects.create(amount=Decimal("1.5"), labels=["a", "b"])
 
 
-@case(lambda w: [Read(lambda: m.Document.objects.filter(name="d"))], lambda w: [Read(lambda: m.Document.objects.filter(name="e"))])
+@case(
+    lambda w: [Read(lambda: m.Document.objects.filter(name="d"))],
+    lambda w: [Read(lambda: m.Document.objects.filter(name="e"))],
+)
 def json_values(w: World) -> None:
     m.Document.objects.create(name="d", data={"a": [1, {"b": None}]})
 
 
-@case(lambda w: [Read(lambda: m.Note.everything.filter(deleted=True)), Read(lambda: m.Note.objects.all())],
-      lambda w: [Read(lambda: m.Note.everything.filter(text="other"))])
+@case(
+    lambda w: [
+        Read(lambda: m.Note.everything.filter(deleted=True)),
+        Read(lambda: m.Note.objects.all()),
+    ],
+    lambda w: [Read(lambda: m.Note.everything.filter(text="other"))],
+)
 def soft_delete(w: World) -> None:
     note = m.Note.objects.create(text="n")
     note.deleted = True
@@ -538,17 +621,26 @@ def soft_delete(w: World) -> None:
     note.save()
 
 
-@case(lambda w: [Read(lambda: m.Odd.items.filter(name="o"))], lambda w: [Read(lambda: m.Odd.items.filter(name="x"))])
+@case(
+    lambda w: [Read(lambda: m.Odd.items.filter(name="o"))],
+    lambda w: [Read(lambda: m.Odd.items.filter(name="x"))],
+)
 def no_objects_manager(w: World) -> None:
     m.Odd.items.create(name="o")
 
 
-@case(lambda w: [Read(lambda: m.Memo.objects.filter(note="n"))], lambda w: [Read(lambda: m.Memo.objects.filter(note="x"))])
+@case(
+    lambda w: [Read(lambda: m.Memo.objects.filter(note="n"))],
+    lambda w: [Read(lambda: m.Memo.objects.filter(note="x"))],
+)
 def abstract_parent(w: World) -> None:
     m.Memo.objects.create(note="n")
 
 
-@case(lambda w: [Read(lambda: m.ToyPart.objects.filter(toy="t1"))], lambda w: [Read(lambda: m.ToyPart.objects.filter(toy="t2"))])
+@case(
+    lambda w: [Read(lambda: m.ToyPart.objects.filter(toy="t1"))],
+    lambda w: [Read(lambda: m.ToyPart.objects.filter(toy="t2"))],
+)
 def foreign_key_to_field(w: World) -> None:
     m.Toy.objects.create(code="t1").parts.create(name="wheel")
 
@@ -591,19 +683,28 @@ def on_delete_set_value(w: World) -> None:
     m.Owner.objects.get(name="o").delete()
 
 
-@case(lambda w: [], lambda w: [*rule(m.Protecting)[0](w), Read(lambda: m.Owner.objects.filter(name="o"))])
+@case(
+    lambda w: [],
+    lambda w: [*rule(m.Protecting)[0](w), Read(lambda: m.Owner.objects.filter(name="o"))],
+)
 def on_delete_protect(w: World) -> None:
     with pytest.raises(ProtectedError):
         m.Owner.objects.get(name="o").delete()
 
 
-@case(lambda w: [], lambda w: [*rule(m.Restricting)[0](w), Read(lambda: m.Owner.objects.filter(name="o"))])
+@case(
+    lambda w: [],
+    lambda w: [*rule(m.Restricting)[0](w), Read(lambda: m.Owner.objects.filter(name="o"))],
+)
 def on_delete_restrict(w: World) -> None:
     with pytest.raises(RestrictedError):
         m.Owner.objects.get(name="o").delete()
 
 
-@case(lambda w: [Read(lambda o=_owned(m.Ignoring): m.Ignoring.objects.filter(owner=o.owner_id))], lambda w: [w.one(w.a)])
+@case(
+    lambda w: [Read(lambda o=_owned(m.Ignoring): m.Ignoring.objects.filter(owner=o.owner_id))],
+    lambda w: [w.one(w.a)],
+)
 def on_delete_do_nothing(w: World) -> None:
     """Coarse: what the database does for DO_NOTHING is not ours to know."""
     m.Owner.objects.get(name="o").delete()
@@ -765,7 +866,11 @@ def historical_model(w: World) -> None:
     """What a migration writes drops what it touched; its models know other fields than ours."""
     state = ProjectState()
     state.add_model(
-        ModelState("tests", "Author", [("id", BigAutoField(primary_key=True)), ("name", CharField(max_length=100))])
+        ModelState(
+            "tests",
+            "Author",
+            [("id", BigAutoField(primary_key=True)), ("name", CharField(max_length=100))],
+        )
     )
     old = state.apps.get_model("tests", "Author")
     old.objects.filter(pk=w.a.pk).update(name="migrated")

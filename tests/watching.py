@@ -41,9 +41,7 @@ def plain(item: Any, depth: int = 3) -> Any:
         return item
     data = {name: value for name, value in vars(item).items() if not name.startswith("_")}
     related = {
-        name: plain(value, depth - 1)
-        for name, value in item._state.fields_cache.items()
-        if depth
+        name: plain(value, depth - 1) for name, value in item._state.fields_cache.items() if depth
     }
     return (item._meta.label, data, related)
 
@@ -72,7 +70,9 @@ def prime(*reads: Read) -> None:
             if seen and all(seen):
                 break
         else:
-            raise AssertionError(f"{read} does not get cached: {read.make().cache().cache_explain()}")
+            raise AssertionError(
+                f"{read} does not get cached: {read.make().cache().cache_explain()}"
+            )
 
 
 def assert_hit(read: Read, why: str = "") -> None:

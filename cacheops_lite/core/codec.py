@@ -210,21 +210,31 @@ class PlainPickle:
         return pickle.loads(data)  # noqa: S301 (Codec calls this on signed bytes only)
 
 
+class Unfaithful(Exception):
+    """A value would come back from the pickler without some of its attributes."""
+
+
 class Codec:
     """Payloads of entries. `context` is the key of the entry; every reader raises ``Undecodable``.
 
-    Writing raises what the pickler raises for a value that it cannot take.
+    Writing raises what the pickler raises for a value that it cannot take, and ``Unfaithful``.
     """
 
     def __init__(self, signer: Signer, pickler: Pickler = PlainPickle) -> None:
         self.signer = signer
         self.pickler = pickler
+        #: Type -> whether its instances keep their attributes.
+        self._faithful: dict[type, bool] = {}
 
     def rows_to_bytes(self, rows: Sequence[Sequence[Any]], context: bytes) -> bytes:
         try:
             return encode_rows(rows)
         except Untyped:
-            return self._dump(SIGNED_ROWS, list(map(tuple, rows)), context)
+            content = list(map(tuple, rows))
+            for row in content:
+                for value in row:
+                    self._check(value)
+            return self._dump(SIGNED_ROWS, content, context)
 
     def bytes_to_rows(self, data: bytes, context: bytes) -> list[tuple[Any, ...]]:
         if data[:1] == ROWS:
@@ -237,6 +247,18 @@ class Codec:
 
     def bytes_to_object(self, data: bytes, context: bytes) -> Any:
         return self._load(OBJECT, data, context)
+
+    def _check(self, value: Any) -> None:
+        # A ``Decimal`` with attributes, say, is pickled as its digits alone.
+        attributes = getattr(value, "__dict__", None)
+        if not attributes:
+            return
+        kind = type(value)
+        if kind not in self._faithful:
+            copy = self.pickler.loads(self.pickler.dumps(value))
+            self._faithful[kind] = getattr(copy, "__dict__", {}).keys() == attributes.keys()
+        if not self._faithful[kind]:
+            raise Unfaithful(f"{kind.__module__}.{kind.__qualname__} loses attributes")
 
     def _dump(self, kind: bytes, value: Any, context: bytes) -> bytes:
         return self.signer.sign(kind, context, self.pickler.dumps(value))

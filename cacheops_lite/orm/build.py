@@ -55,7 +55,7 @@ def _make(
     new = model.__new__
 
     def build(rows: list[tuple[Any, ...]]) -> list[Any]:
-        found = []
+        found: list[Any] = []
         append = found.append
         for row in rows:
             instance = new(model)
@@ -90,7 +90,7 @@ def _is_plain(model: Any, names: list[str]) -> bool:
         model.__init__ is not Model.__init__
         or model.__new__ is not object.__new__
         or model.__setattr__ is not object.__setattr__
-        or model.from_db.__func__ is not Model.from_db.__func__
+        or model.from_db.__func__ is not vars(Model)["from_db"].__func__
     ):
         return False
     # ``__init__`` fills fields in the order of the model; a row may bring them in another.

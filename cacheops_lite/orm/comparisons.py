@@ -51,7 +51,11 @@ def true(node: Any) -> Options:
         return _years(node, _YEARS[kind])
     if kind is lookups.Range:
         limits = node.rhs
-        if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(_plain, limits)):
+        if (
+            not isinstance(limits, (list, tuple))
+            or len(limits) != 2
+            or not all(map(_plain, limits))
+        ):
             return None
         return _both(_one(node.lhs, ">=", limits[0]), _one(node.lhs, "<=", limits[1]))
     return _one(node.lhs, _OPERATORS[kind], node.rhs) if _plain(node.rhs) else None
@@ -64,7 +68,11 @@ def false(node: Any) -> Options:
     kind = type(node)
     if kind is lookups.Range:
         limits = node.rhs
-        if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(_plain, limits)):
+        if (
+            not isinstance(limits, (list, tuple))
+            or len(limits) != 2
+            or not all(map(_plain, limits))
+        ):
             return None
         return [[(node.lhs, "<", limits[0])], [(node.lhs, ">", limits[1])]]
     operator = _OPPOSITE.get(_OPERATORS.get(kind, ""))

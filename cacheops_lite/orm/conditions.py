@@ -123,6 +123,7 @@ class _Reading:
         names = {name: alias.table for name, alias in aliases.items()}
         reader = WhereReader(names, self.limit)
         condition = reader.true(where) if where is not None else (frozenset(),)
+        self.widened += reader.widened
         options: dict[str, list[dnf.Conjunct[str]]] = {name: [] for name in aliases}
         for name, terms in joins.project(condition, aliases):
             options[name].append(frozenset(terms.items()))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models.query import MAX_GET_RESULTS
+from django.db.models.sql.constants import SINGLE
 
 from .. import conf, engine
 from ..core.entry import Conj
@@ -90,7 +91,7 @@ def explain(queryset: Any, op: str) -> Explanation:
         query.set_limits(high=MAX_GET_RESULTS)
     if op in ("count", "exists"):
         query = _single_query(query, op, queryset.db)
-        kind, packing = reads.SINGLE, ""
+        kind, packing = str(SINGLE), ""
     else:
         kind, packing = "rows", reads.packing(queryset)
     tried = reads.attempt(query, queryset.db, profile, kind, packing)
@@ -129,7 +130,7 @@ def _single_query(query: Any, op: str, using: str) -> Any:
         captured.append(compiler.query)
         raise Caught
 
-    token = methods._single.set(catch)  # type: ignore[arg-type]
+    token = methods._single.set(catch)
     try:
         query.clone().get_aggregation(using, {"__count": Count("*")})
     except Caught:

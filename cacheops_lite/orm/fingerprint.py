@@ -6,11 +6,13 @@ import datetime
 import decimal
 import enum
 import uuid
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import django
+from django.conf import settings
 
 #: 128 bits: a collision would be a wrong answer.
 DIGEST_SIZE = 16
@@ -46,7 +48,7 @@ def spell_param(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{spell_param(k)}={spell_param(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (str, int, float, bytes)):
-        base = next(t for t in (str, bool, int, float, bytes) if isinstance(value, t))
+        base: Any = next(t for t in (str, bool, int, float, bytes) if isinstance(value, t))
         return f"{kind.__module__}.{kind.__qualname__}={spell_param(base(value))}"
     if isinstance(value, (bytearray, memoryview)):
         return f"{kind.__name__}:{bytes(value).hex()}"
@@ -74,10 +76,8 @@ def spell_field(field: Any) -> str:
     else:
         _, _, args, kwargs = field.deconstruct()
         token = f"{kind}{args!r}{sorted(kwargs.items(), key=lambda item: item[0])!r}"
-    try:
+    with suppress(TypeError):
         _field_tokens[field] = token
-    except TypeError:
-        pass
     return token
 
 
@@ -89,7 +89,9 @@ def text_hash(compiler: Any, sql: str, using: str, kind: str, packing: str) -> A
     """
     select = getattr(compiler, "select", None) or ()
     columns = ";".join(spell_field(_output_field(column[0])) for column in select)
-    text = "\x00".join((_VERSION, kind, using, packing, columns, sql, ""))
+    # What a stored moment becomes: naive, or aware in the zone of the connection.
+    zone = compiler.connection.timezone_name if settings.USE_TZ else "naive"
+    text = "\x00".join((_VERSION, zone, kind, using, packing, columns, sql, ""))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE)
 
 

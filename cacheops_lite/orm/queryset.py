@@ -44,7 +44,9 @@ _found: ContextVar[list[Any] | None] = ContextVar("cacheops_lite_found", default
 _chosen: Recent[tuple[conf.Profile, Choice], conf.Profile] = Recent(1024)
 
 #: What the next one-row query of this context is run by (count, exists, aggregate).
-_single: ContextVar[Callable[[Any, Callable[[], Any]], Any] | None] = ContextVar("cacheops_lite_single", default=None)
+_single: ContextVar[Callable[[Any, Callable[[], Any]], Any] | None] = ContextVar(
+    "cacheops_lite_single", default=None
+)
 
 
 def choice(queryset: Any) -> Choice:
@@ -161,7 +163,7 @@ def clone(original: Callable[..., Any], self: Any) -> Any:
     return copy
 
 
-def fetch_all(original: Callable[..., Any], self: Any) -> None:
+def fetch_all(original: Callable[..., Any], self: Any) -> Any:
     """``_fetch_all``: rows from the cache, then Django's own prefetching."""
     op = _op.get()
     if op == "fetch":

@@ -43,7 +43,7 @@ def is_condition(column: str) -> bool:
 def condition(field: Any, operator: str, value: Any) -> str | None:
     """The column of ``field <operator> value``; ``None`` if it cannot be told by spelt values."""
     kind = values.kind(field)
-    if kind not in _NUMBERS and kind not in _MOMENTS or not str(field.column).isidentifier():
+    if not str(field.column).isidentifier() or (kind not in _NUMBERS and kind not in _MOMENTS):
         return None
     text = _limit(kind, field, operator, value)
     return None if text is None else f"{field.column}{operator}{text}"

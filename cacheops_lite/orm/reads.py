@@ -224,9 +224,7 @@ def fetch(
         _learn(shape, key, tried)
     if tried.plan is None or tried.reason:
         return rows.evaluate(queryset, tried.compiler)
-    outcome = through(
-        tried.plan, model, using, profile, lambda: rows.load_rows(tried.compiler)
-    )
+    outcome = through(tried.plan, model, using, profile, lambda: rows.load_rows(tried.compiler))
     return rows.replay(queryset, tried.compiler, outcome.value)
 
 

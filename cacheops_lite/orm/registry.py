@@ -105,7 +105,8 @@ def _deletion_reaches(registry: Registry, table: str) -> frozenset[str]:
         for model in registry.models.get(queue.pop(), ()):
             for relation in deletion.get_candidate_relations_to_delete(model._meta):
                 deep = _DB_RULES.get(getattr(relation, "on_delete", None))
-                target = relation.related_model._meta.db_table
+                related: Any = relation.related_model
+                target = related._meta.db_table
                 if deep is None or target in reached:
                     continue
                 reached.add(target)
@@ -134,9 +135,7 @@ def _distrust_unwatched(now: Registry) -> None:
         engine.distrust(
             table
             for table in now.tracked
-            if all(
-                former.profile(owner._meta.label_lower) is None for owner in now.models[table]
-            )
+            if all(former.profile(owner._meta.label_lower) is None for owner in now.models[table])
         )
 
 

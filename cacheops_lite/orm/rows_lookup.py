@@ -41,7 +41,7 @@ class Lookup:
         inner.clear_select_clause()
         inner.distinct = False
         inner.add_fields([self.model._meta.pk.name])
-        outer = Query(self.model)
+        outer: Any = Query(self.model)
         outer.add_filter("pk__in", inner)
         found = self._run(outer, lock=True, changes_keys=changes_keys)
         if found is not None and self.connection.vendor != "sqlite":
@@ -53,7 +53,7 @@ class Lookup:
         """Rows by primary key, after the statement (which holds their locks by now)."""
         if not pks:
             return {}
-        query = Query(self.model)
+        query: Any = Query(self.model)
         query.add_filter("pk__in", list(pks))
         return self._run(query, lock=False, changes_keys=False)
 

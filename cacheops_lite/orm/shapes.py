@@ -25,6 +25,9 @@ _MODULES = frozenset({lookups.__name__, related_lookups.__name__})
 SCALARS = frozenset(
     {str, int, decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
 )
+#: Not narrowed by type checkers: the stubs know less of them than we use.
+_QUERY: Any = Query
+_COL: Any = Col
 _EXACT = (lookups.Exact, related_lookups.RelatedExact)
 _IN = (lookups.In, related_lookups.RelatedIn)
 
@@ -48,7 +51,7 @@ class Shape(NamedTuple):
 def shape_of(query: Any) -> Shape | None:
     """The shape of a SELECT query, or ``None`` if the walker does not know all of it."""
     if (
-        type(query) is not Query
+        type(query) is not _QUERY
         or query.combinator
         or query.annotations
         or query.extra_tables
@@ -74,7 +77,7 @@ def shape_of(query: Any) -> Shape | None:
     select = query.select
     if select:
         for column in select:
-            if type(column) is not Col:
+            if type(column) is not _COL:
                 return None
         select = tuple((column.alias, column.target) for column in select)
     alias_map = query.alias_map
@@ -82,6 +85,8 @@ def shape_of(query: Any) -> Shape | None:
     if joins is None:
         return None
     related = query.select_related
+    if query.default_ordering and not order_by:
+        order_by = ("?", *map(str, query.get_meta().ordering or ()))
     fields, defer = query.deferred_loading
     return Shape(
         (
@@ -112,9 +117,14 @@ def _joins(query: Any) -> tuple[Any, ...] | None:
         elif type(table) is Join and table.filtered_relation is None:
             found.append(
                 (
-                    alias, table.table_name, table.join_type, table.parent_alias,
-                    table.join_field, table.nullable, counts[alias] > 0,
-                )  # fmt: skip
+                    alias,
+                    table.table_name,
+                    table.join_type,
+                    table.parent_alias,
+                    table.join_field,
+                    table.nullable,
+                    counts[alias] > 0,
+                )
             )
         else:
             return None
@@ -160,9 +170,7 @@ def _leaf(kind: Any, leaf: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
     return None
 
 
-def _in(
-    head: tuple[Any, ...], leaf: Any, value: Any, slots: list[Slot]
-) -> tuple[Any, ...] | None:
+def _in(head: tuple[Any, ...], leaf: Any, value: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
     if type(value) not in (list, tuple, set, frozenset):
         return None
     items = tuple(value)

@@ -32,6 +32,9 @@ class Known(NamedTuple):
     kind: type
 
 
+#: Not narrowed by type checkers: the stubs know less of it than we use.
+_QUERY: Any = Query
+
 _known: Recent[Any, Known] = Recent(2048)
 _ordinary: dict[Any, bool] = {}
 
@@ -65,7 +68,7 @@ def untouched(queryset: Any) -> bool:
     """Whether this is what a plain manager gives: every row, all columns, nothing chosen."""
     query = queryset.query
     return (
-        type(query) is Query
+        type(query) is _QUERY
         and not query.where.children
         and not query.alias_map
         and not query.annotations

@@ -10,10 +10,22 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db.models import lookups
+
 from ..core.entry import Conj
 from ..core.memo import Recent
 from . import fingerprint, ranges, values
 from .shapes import Shape, Slot, parameters
+
+_BOUNDS = (
+    lookups.GreaterThan, lookups.GreaterThanOrEqual,
+    lookups.LessThan, lookups.LessThanOrEqual, lookups.Range,
+)  # fmt: skip
+
+#: What says that a value is no parameter: no stable text, or out of the column's range, so that the
+#: SQL lacks it.
+_NO_PARAMETERS = (fingerprint.Unspellable, EmptyResultSet, FullResultSet)
 
 #: A term of a template: its column, its constant text or None, and (slot, element) if not constant.
 Term = tuple[str, str | None, tuple[int, int]]
@@ -65,7 +77,7 @@ class Template:
         try:
             ours = map(fingerprint.spell_param, parameters(slots, compiler, connection))
             spelt = "\x00".join([*self.constants, *ours])
-        except fingerprint.Unspellable:
+        except _NO_PARAMETERS:
             return None
         plan = self.known.get(spelt)
         if plan is None and self.terms is not None:
@@ -121,7 +133,7 @@ def make(
             return None  # another order
         if constants not in ([], _EXISTS):
             return None  # the compiler has parameters of its own
-    except fingerprint.Unspellable:
+    except _NO_PARAMETERS:
         return None
     produce = Produce(
         compiler.select,
@@ -129,7 +141,9 @@ def make(
         compiler.annotation_col_map,
         compiler.col_count,
     )
-    template = Template(produce, plan, sql_hash, constants, _terms(shape, plan.tables, _joined(compiler, plan)))
+    template = Template(
+        produce, plan, sql_hash, constants, _terms(shape, plan.tables, _joined(compiler, plan))
+    )
     template.known.set("\x00".join(spelt), plan)
     return template
 
@@ -146,8 +160,16 @@ def _terms(
     if len(columns) != len(set(columns)):
         return None
     texts = _texts(shape.slots)
-    if texts is None or any(
-        ranges.is_condition(column) for conjs in tables.values() for c in conjs for column, _ in c
+    # Whether and how a bound narrows depends on its value.
+    if (
+        texts is None
+        or any(isinstance(slot.leaf, _BOUNDS) for slot in shape.slots)
+        or any(
+            ranges.is_condition(column)
+            for conjs in tables.values()
+            for c in conjs
+            for column, _ in c
+        )
     ):
         return None
     places: dict[tuple[str, str], tuple[int, int]] = {}

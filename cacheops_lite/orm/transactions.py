@@ -361,7 +361,7 @@ def _asked(connection: BaseDatabaseWrapper, state: Pending) -> bool:
     """PostgreSQL: the level that its own configuration gives to this session."""
     if state.session_snapshot is None:
         try:
-            with connection.connection.cursor() as cursor:  # type: ignore[union-attr]
+            with connection.connection.cursor() as cursor:
                 cursor.execute("SHOW default_transaction_isolation")
                 level = str(cursor.fetchone()[0])
         except Exception:  # the transaction has failed, or there is none yet

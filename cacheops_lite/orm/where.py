@@ -46,6 +46,8 @@ class WhereReader:
     def __init__(self, tables: Mapping[str, str], limit: int) -> None:
         self.tables = tables
         self.limit = limit
+        #: (table, why) of what was too much to be used.
+        self.widened: list[tuple[str, str]] = []
 
     def true(self, node: Any) -> Condition:
         """At least what must hold where ``node`` is true."""
@@ -130,6 +132,9 @@ class WhereReader:
             if text is None:
                 return ANY
             texts.append(text)
+        if len(set(texts)) > self.limit:
+            why = f"more than {self.limit} values of {field.column}"
+            self.widened.append((self.tables[lhs.alias], why))
         return dnf.one_of((lhs.alias, field.column), texts, self.limit)
 
     def _tuples(self, lhs: ColPairs, options: Iterable[Any]) -> Condition:

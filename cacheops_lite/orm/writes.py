@@ -222,10 +222,7 @@ def _updated(
     count: int,
 ) -> list[Change]:
     table = model._meta.db_table
-    changes = [
-        Change(reached, UNKNOWN, UNKNOWN)
-        for reached in _referring_tables(model, assigned)
-    ]
+    changes = [Change(reached, UNKNOWN, UNKNOWN) for reached in _referring_tables(model, assigned)]
     if fields is None:
         return [Change(table, {}, {}), *changes]
     if old is None or len(old) != count:

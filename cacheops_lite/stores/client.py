@@ -17,7 +17,13 @@ CONNECT_TIMEOUT = 0.5
 
 def client_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of a client: the user's, over our defaults."""
-    return {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **config}
+    # NOTE: redis-py would try ten times, for seconds; whether to try again is the transport's word.
+    return {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "retry": None,
+        **config,
+    }
 
 
 def make_client(
@@ -34,7 +40,7 @@ def make_client(
     if config is not None and sentinel is not None:
         raise ValueError("Set CACHEOPS_REDIS or CACHEOPS_SENTINEL, not both.")
     if sentinel is not None:
-        return _sentinel_client(sentinel, asynchronous)
+        return _sentinel_client(sentinel, _client_class(client_class, asynchronous), asynchronous)
     if config is None:
         raise ValueError(
             "Set CACHEOPS_REDIS to a URL ('redis://localhost:6379/1', 'unix:///path?db=1') "
@@ -57,7 +63,7 @@ def _client_class(client_class: str | type | None, asynchronous: bool) -> Any:
     return client_class
 
 
-def _sentinel_client(config: Mapping[str, Any], asynchronous: bool) -> Any:
+def _sentinel_client(config: Mapping[str, Any], client_class: Any, asynchronous: bool) -> Any:
     options = dict(config)
     try:
         locations = options.pop("locations")
@@ -67,7 +73,8 @@ def _sentinel_client(config: Mapping[str, Any], asynchronous: bool) -> Any:
             f"CACHEOPS_SENTINEL needs 'locations' and 'service_name'; {missing} is missing."
         ) from None
     options.setdefault("socket_timeout", SOCKET_TIMEOUT)
+    options["sentinel_kwargs"] = client_options(options.get("sentinel_kwargs") or {})
     kind = redis.asyncio.sentinel.Sentinel if asynchronous else redis.sentinel.Sentinel
     db = options.pop("db", 0)
     finder = kind([tuple(location) for location in locations], **options)
-    return finder.master_for(service_name, db=db)
+    return finder.master_for(service_name, redis_class=client_class, db=db)

@@ -158,6 +158,7 @@ class RedisTransport:
             await self._check(connection)
             server = await self._server(connection)
             replies = await self._exchange(connection, build(server))
+            self._same(connection, server)
         except BaseException:
             await self._cut(connection)
             raise
@@ -191,6 +192,11 @@ class RedisTransport:
                 raise StoreUnavailable("this is a replica; the cache must talk to the primary")
             identity.server = found[1]
         return identity.server
+
+    def _same(self, connection: Any, server: bytes) -> None:
+        """Raise if redis-py has connected anew while it sent: perhaps to another server (A8)."""
+        if connection.cacheops_identity.server != server:
+            raise Disconnected("the socket was closed behind our back")
 
     # -- what has a colour
 
@@ -250,6 +256,7 @@ class SyncTransport(RedisTransport):
         try:
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
             values = connection.read_response(disable_decoding=True)
+            self._same(connection, server)
         except Disconnected:
             await self._cut(connection)
             (values,), server = await self._talk(lambda server: [command], False)
@@ -293,10 +300,16 @@ class SyncTransport(RedisTransport):
         return connection.read_response(disable_decoding=True)
 
     async def _cut(self, connection: Any) -> None:
-        try:
-            connection.disconnect()
-        finally:
-            self.client.connection_pool.release(connection)
+        # Those at hand are likely to be as stale, and need not be tried one by one.
+        while True:
+            try:
+                connection.disconnect()
+            finally:
+                self.client.connection_pool.release(connection)
+            try:
+                connection, _ = self._idle.pop()
+            except IndexError:
+                return
 
     async def _release(self, connection: Any) -> None:
         if len(self._idle) < self._at_hand:

@@ -208,7 +208,7 @@ def test_a_write_of_a_forbidden_model_is_free(settings: Any) -> None:
         m.Memo.objects.filter(text="a").update(text="b")
         m.Memo.objects.all().delete()
     assert spent.trips == 0
-    assert len(spent.sql) == 3
+    assert [sql.split()[0] for sql in spent.sql] == ["UPDATE", "UPDATE", "BEGIN", "DELETE", "COMMIT"]
 
 
 def test_a_write_where_nothing_is_cached_looks_nothing_up() -> None:

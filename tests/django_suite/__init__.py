@@ -1,1 +1,1 @@
-"""Django's own ORM tests, run with every model and every op cached: ``python -m tests.django_suite.run``."""
+"""Django's own ORM tests with every model and op cached: ``python -m tests.django_suite.run``."""

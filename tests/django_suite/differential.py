@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase
 
@@ -38,12 +39,14 @@ class Recorder:
         #: While the database is flushed, which reads a lot.
         self.resting = False
         #: The reads of the test under way: entry key -> how to look again.
-        self.made: dict[bytes, tuple[Any, Any, Callable[[], Any], Any]] = {}
+        self.made: dict[bytes, tuple[Any, ...]] = {}
 
     def look_again(self, when: str) -> None:
         """Hold what the cache would answer now to the reads of this test against the database."""
         with unlogged():
-            for cache, plan, load, decode in self.made.values():
+            for cache, plan, load, decode, zones in self.made.values():
+                if zones != zones_now():  # the same query would be another one
+                    continue
                 outcome = cache.peek(plan, decode)
                 if not outcome.hit:
                     continue
@@ -54,8 +57,9 @@ class Recorder:
                     fresh = None
                     self.stale.append(f"STALE {when}: a hit where the database says {error!r}")
                 else:
-                    if difference := differ(outcome.value, fresh):
-                        said = f"{when}: {difference}\n  {plan}\n  {statement_of(load)}"
+                    sql = statement_of(load)  # none: its queryset has kept its results since
+                    if sql and (difference := differ(outcome.value, fresh)):
+                        said = f"{when}: {difference}\n  {plan}\n  {sql}"
                         self.stale.append(said[:3000])
 
     def forget(self) -> None:
@@ -125,7 +129,7 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
             if loaded:  # also if the rows cannot be encoded
                 turn.was_hit, turn.expected = False, loaded[0]
         if threading.current_thread() is threading.main_thread():
-            recorder.made[plan.entry] = (self, plan, load, options["decode"])
+            recorder.made[plan.entry] = (self, plan, load, options["decode"], zones_now())
         if outcome.hit:
             recorder.counts["hits"] += 1
             turn.was_hit, turn.expected = True, load()
@@ -237,6 +241,12 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, (int, float, str, bytes, dict)):
         return False
     return bool(one == other) or pickle.dumps(one) == pickle.dumps(other)
+
+
+def zones_now() -> tuple[Any, ...]:
+    """What decides, beside the query, what moments in its rows become."""
+    zones = [one.timezone_name for one in connections.all(initialized_only=True)]
+    return (settings.USE_TZ, *zones)
 
 
 def statement_of(load: Callable[[], Any]) -> str:

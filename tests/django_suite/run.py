@@ -75,7 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a selection, in commit mode only")
     parser.add_argument("--mode", action="append", choices=MODES)
     parser.add_argument("--db", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--folder", type=Path, default=CACHE, help="where Django's sources are kept")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="where the sources are kept")
     parser.add_argument("--report", type=Path, help="write all outcomes there, as JSON")
     parser.add_argument("-v", "--verbose", action="store_true", help="also why reads bypassed")
     return parser.parse_args()
@@ -83,7 +83,8 @@ def arguments() -> argparse.Namespace:
 
 HEADER = (
     f"{'package':28} {'mode':7} {'run':>5} {'passed':>6} {'skip':>5} {'base':>5} {'listed':>6} "
-    f"{'OURS':>5} {'STALE':>5} {'hits':>6} {'replay':>6} {'again':>6} {'quick':>6} {'refused':>7} {'bypass':>6} {'s':>5}"
+    f"{'OURS':>5} {'STALE':>5} {'hits':>6} {'replay':>6} {'again':>6} {'quick':>6} "
+    f"{'refused':>7} {'bypass':>6} {'s':>5}"
 )
 
 
@@ -128,7 +129,8 @@ def run_all(
 def print_row(package: str, mode: str, row: Counter[str], seconds: float) -> None:
     names = (
         ("run", 5), ("passed", 6), ("skipped", 5), ("base", 5), ("listed", 6), ("ours", 5),
-        ("stale", 5), ("hits", 6), ("replays", 6), ("again", 6), ("quick", 6), ("refused", 7), ("bypassed", 6),
+        ("stale", 5), ("hits", 6), ("replays", 6), ("again", 6), ("quick", 6),
+        ("refused", 7), ("bypassed", 6),
     )  # fmt: skip
     cells = " ".join(f"{row[name]:{width}}" for name, width in names)
     print(f"{package:28} {mode:7} {cells} {seconds:5.0f}", flush=True)
@@ -172,7 +174,8 @@ def work(tests: Path, package: str, mode: str, what: str) -> dict[str, Any]:
     """Run a package in a process of its own, with the cache ("cached") or without ("plain")."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.json"
-        command = [sys.executable, "-m", "tests.django_suite.worker", tests, package, mode, what, out]
+        worker = "tests.django_suite.worker"
+        command = [sys.executable, "-m", worker, tests, package, mode, what, out]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         try:
             result = subprocess.run(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from cacheops_lite.core.entry import UNKNOWN, Change, MaybeRow
 from cacheops_lite.core.protocol import Outcome, ReadPlan
 
+from .cast import Query
 from .database import Place, Values
 from .local import FOREVER, Actor, Stage
 from .ops import Op
-from .world import Query
 
 
 class Read(NamedTuple):

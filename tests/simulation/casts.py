@@ -8,8 +8,8 @@ from cacheops_lite.core.entry import UNKNOWN, Change, Conj, conjunction
 from cacheops_lite.core.protocol import CacheProtocol, TablePlan
 
 from .actors import Savepoint, Set, invalidate, read, write, write_raw
+from .cast import Cast, Demons, Query
 from .database import Rows
-from .world import Cast, Demons, Query
 
 # -- what is read
 

@@ -6,7 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .world import Cast, Label, Snapshot, Violation, World
+from .cast import Cast, Label, Violation
+from .state import Snapshot
+from .world import World
 
 
 class Found(AssertionError):

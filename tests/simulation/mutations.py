@@ -14,6 +14,7 @@ from cacheops_lite.core.writing import Seen, Touched
 from cacheops_lite.stores.memory import MemoryStore
 
 from .actors import Set, read, write
+from .cast import Cast, Demons, Query
 from .casts import (
     AGAIN,
     FIRST,
@@ -39,7 +40,6 @@ from .casts import (
     unknown,
 )
 from .ops import SimTransport
-from .world import Cast, Demons, Query
 
 
 class Mutation(NamedTuple):

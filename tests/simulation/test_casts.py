@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .actors import read, write, write_raw
+from .cast import Cast, Demons
 from .casts import (
     ALL,
     BOTH,
@@ -31,7 +32,6 @@ from .casts import (
 )
 from .conftest import LONG
 from .explore import Report, explore, wander
-from .world import Cast, Demons
 
 pytestmark = pytest.mark.simulation
 

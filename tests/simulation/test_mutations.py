@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from .cast import Cast
 from .explore import Found, Report, explore
 from .mutations import CONTROLS, MUTATIONS, Mutation
-from .world import Cast
 
 pytestmark = pytest.mark.simulation
 

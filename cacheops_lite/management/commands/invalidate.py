@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Model
 
 from cacheops_lite.invalidation import invalidate_all, invalidate_model, invalidate_obj
+
+
+def _invalidate_models(models: list[type[Model]]) -> None:
+    for model in models:
+        invalidate_model(model)
 
 
 class Command(BaseCommand):
@@ -43,7 +50,7 @@ class Command(BaseCommand):
         except LookupError as error:
             raise CommandError(f"{target}: {error}") from None
         if not pk:
-            return lambda: [invalidate_model(model) for model in models]
+            return partial(_invalidate_models, models)
         model = models[0]
         try:
             obj = model._base_manager.all().nocache().get(pk=pk)  # type: ignore[attr-defined]

@@ -1,0 +1,219 @@
+"""The workloads: each a list of operations, of which it is known whether they ask the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.db.models import Sum
+
+from . import dialects
+from .app import data
+from .app.models import Author, Item
+from .watch import Keys
+
+Run = Callable[[], object]
+
+
+class Case(NamedTuple):
+    """A workload ready to run in this process.
+
+    Of a ``hit`` no operation may ask the database once ``runs`` ran; of a ``miss`` each must ask
+    it, after ``before``, and be a hit then; a ``write`` must write. ``before`` runs before each
+    round, ``between`` before each operation; neither is timed.
+    """
+
+    kind: str
+    runs: list[Run]
+    before: Run = lambda: None
+    between: Run | None = None
+    #: At most so many operations in a round.
+    most: int = 1000
+
+
+def each(values: list[Any], run: Callable[[Any], object]) -> list[Run]:
+    """One operation for each value."""
+    return [lambda value=value: run(value) for value in values]  # type: ignore[misc]
+
+
+# -- hits --------------------------------------------------------------------------------------
+
+
+def fetch(group: int) -> list[Item]:
+    """Every item of a group."""
+    return list(Item.objects.filter(group=group))
+
+
+def hits(values: list[Any], run: Callable[[Any], object]) -> Case:
+    return Case("hit", each(values, run))
+
+
+def get_key() -> Case:
+    return hits(data.items()[:40], lambda pk: Item.objects.get(pk=pk))
+
+
+def get_slug() -> Case:
+    slugs = list(Item.objects.order_by("pk").values_list("slug", flat=True)[:40])
+    return hits(slugs, lambda slug: Item.objects.get(slug=slug))
+
+
+def get_conditions() -> Case:
+    return hits(data.items()[:40], lambda pk: Item.objects.get(pk=pk, active=True))
+
+
+def get_by_hand() -> Case:
+    return hits(data.items()[:40], lambda pk: dialects.by_hand(Item.objects.all()).get(pk=pk))
+
+
+def foreign_key() -> Case:
+    found = [Item.objects.get(pk=pk) for pk in data.items()[:40]]
+
+    def follow(item: Item) -> Author:
+        item._state.fields_cache.clear()
+        return item.author
+
+    return hits(found, follow)
+
+
+def fetch_hit(size: int) -> Callable[[], Case]:
+    return lambda: hits(data.groups(size)[:20], fetch)
+
+
+def values_list() -> Case:
+    return hits(
+        data.groups(100),
+        lambda group: list(Item.objects.filter(group=group).values_list("pk", "title", "price")),
+    )
+
+
+def count() -> Case:
+    return hits(data.groups(20)[:40], lambda group: Item.objects.filter(group=group).count())
+
+
+def exists() -> Case:
+    return hits(data.groups(20)[:40], lambda group: Item.objects.filter(group=group).exists())
+
+
+def aggregate() -> Case:
+    return hits(
+        data.groups(20)[:40],
+        lambda group: Item.objects.filter(group=group).aggregate(total=Sum("views")),
+    )
+
+
+def select_related() -> Case:
+    return hits(
+        data.groups(20)[:20],
+        lambda group: list(Item.objects.filter(group=group).select_related("author")),
+    )
+
+
+def prefetch() -> Case:
+    return hits(
+        data.groups(20)[:20],
+        lambda group: list(Item.objects.filter(group=group).prefetch_related("tags")),
+    )
+
+
+# -- misses ------------------------------------------------------------------------------------
+
+
+def misses(values: list[Any], run: Callable[[Any], object]) -> Case:
+    """Every value is asked for once after the server was emptied; the first one only warms it."""
+
+    def before() -> None:
+        Keys().clear()
+        run(values[0])
+
+    return Case("miss", each(values[1:], run), before, most=len(values) - 1)
+
+
+def get_miss() -> Case:
+    return misses(data.items()[:61], lambda pk: Item.objects.get(pk=pk))
+
+
+def fetch_miss(size: int) -> Callable[[], Case]:
+    return lambda: misses(data.groups(size)[:61], fetch)
+
+
+# -- writes ------------------------------------------------------------------------------------
+
+
+def save(cached: int) -> Callable[[], Case]:
+    """``save()`` of an object while so many other results are cached."""
+
+    def make() -> Case:
+        items = [Item.objects.get(pk=pk) for pk in data.items()[-20:]]
+        if dialects.CACHES:
+            for n in range(cached):
+                Item.objects.filter(author=n % data.AUTHORS + 1, views=-n).count()
+
+        def write(item: Item) -> None:
+            item.title = f"another {item.views}"
+            item.views += 1
+            item.save()
+
+        return Case("write", each(items, write))
+
+    return make
+
+
+def invalidate(dependents: int) -> Callable[[], Case | None]:
+    """``invalidate_obj`` of an object on whose conjunction so many results depend."""
+
+    def make() -> Case | None:
+        drop = dialects.invalidator()
+        if drop is None:
+            return None
+        group = data.groups(1)[0]
+        item = Item.objects.get(group=group)
+        keys = Keys()
+        keys.clear()
+        for n in range(dependents):
+            list(Item.objects.filter(group=group).values_list("pk")[n : n + 1])
+        saved = keys.save()
+
+        def depends() -> object:
+            return list(Item.objects.filter(group=group).values_list("pk")[0:1])
+
+        # A handful of drops for each round: what was dropped must be brought back before each.
+        return Case(
+            "drop", [lambda: drop(item), depends], between=lambda: keys.restore(saved),
+            most=3 if dependents > 1 else 20,
+        )  # fmt: skip
+
+    return make
+
+
+#: Name -> how to make it ready. The names are rows of the report.
+WORKLOADS: dict[str, Callable[[], Case | None]] = {
+    "get by key, hit": get_key,
+    "get by slug, hit": get_slug,
+    "foreign key, hit": foreign_key,
+    "get of .cache(), hit": get_by_hand,
+    "get by two conditions, hit": get_conditions,
+    "fetch 1, hit": fetch_hit(1),
+    "fetch 20, hit": fetch_hit(20),
+    "fetch 100, hit": fetch_hit(100),
+    "fetch 1000, hit": fetch_hit(1000),
+    "values_list 100, hit": values_list,
+    "count, hit": count,
+    "exists, hit": exists,
+    "aggregate, hit": aggregate,
+    "select_related 20, hit": select_related,
+    "prefetch 20, hit": prefetch,
+    "get, miss + store": get_miss,
+    "fetch 20, miss + store": fetch_miss(20),
+    "fetch 100, miss + store": fetch_miss(100),
+    "save(), nothing cached": save(0),
+    "save(), 1,000 cached": save(1_000),
+    "save(), 10,000 cached": save(10_000),
+    "invalidate_obj, 1 dependent": invalidate(1),
+    "invalidate_obj, 10,000 dependents": invalidate(10_000),
+}
+
+#: Results whose size in the server is measured: name -> the operations that cache them.
+SIZES: dict[str, Callable[[], list[Run]]] = {
+    "bytes of a get": lambda: get_key().runs,
+    "bytes of a fetch of 20": lambda: fetch_hit(20)().runs,
+}

@@ -1,0 +1,1 @@
+"""The protocol over the memory store: what it answers, sends and remembers."""
