@@ -26,9 +26,9 @@ from .transactions import (
     pending,
 )
 
-#: Instances that Django is saving, and how many collectors are deleting, in this context.
+#: Instances that Django is saving, and the collectors that are deleting, in this context.
 _saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
-_deleting: ContextVar[int] = ContextVar("cacheops_lite_deleting", default=0)
+_deleting: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_deleting", default=())
 
 
 def saving(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +66,7 @@ def _cache_on_save(instance: Any) -> None:
 
 def deleting(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     """``Collector.delete``: its signals are explained by its statements."""
-    token = _deleting.set(_deleting.get() + 1)
+    token = _deleting.set((*_deleting.get(), self))
     try:
         return original(self, *args, **kwargs)
     finally:
@@ -77,6 +77,13 @@ def current_instance(model: Any) -> Any | None:
     """The instance that Django is saving now, if it is one of ``model``'s rows."""
     stack = _saving.get()
     return stack[-1] if stack and isinstance(stack[-1], model) else None
+
+
+def deleted_instance(model: Any) -> Any | None:
+    """The instance that Django is deleting now, if it is the only one of ``model``."""
+    collectors = _deleting.get()
+    instances = collectors[-1].data.get(model, ()) if collectors else ()
+    return next(iter(instances)) if len(instances) == 1 else None
 
 
 def saved(sender: Any, instance: Any = None, using: str | None = None, **kwargs: Any) -> None:

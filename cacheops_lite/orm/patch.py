@@ -89,6 +89,8 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield QuerySet, "_clone", _around(queryset.clone)
     yield QuerySet, "_fetch_all", _around(queryset.fetch_all)
     yield QuerySet, "get", _around(queryset.get)
+    yield QuerySet, "first", _around(queryset.one_end)
+    yield QuerySet, "last", _around(queryset.one_end)
     yield QuerySet, "count", _around(queryset.count)
     yield QuerySet, "exists", _around(queryset.exists)
     yield QuerySet, "aggregate", _around(queryset.aggregate)
@@ -150,7 +152,7 @@ def _update_returning(original: Wrapper, self: Any, returning_fields: Any) -> An
 
 
 def _delete(original: Wrapper, self: Any, result_type: Any = ROW_COUNT, **kwargs: Any) -> Any:
-    return writes.delete(self, original, result_type)
+    return writes.delete(self, original, result_type, by_hand.deleted_instance(self.query.model))
 
 
 # -- cursors -----------------------------------------------------------------------------------

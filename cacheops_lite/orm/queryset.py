@@ -211,6 +211,17 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
             shortcut.learn(self, self.db, profile.db_agnostic, *asked, *shown[0])
 
 
+def one_end(original: Callable[..., Any], self: Any) -> Any:
+    """``first`` and ``last``: their fetch counts as op "get" where that is cached."""
+    if self._result_cache is not None or profile_for(self, "get") is None:
+        return original(self)
+    token = _op.set("get")
+    try:
+        return original(self)
+    finally:
+        _op.reset(token)
+
+
 def count(original: Callable[..., Any], self: Any) -> Any:
     """``count`` through the cache."""
     return original(self) if self._result_cache is not None else _single_op(original, self, "count")

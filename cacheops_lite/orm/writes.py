@@ -269,7 +269,7 @@ def _referring_tables(model: Any, assigned: Mapping[str, Any]) -> set[str]:
 # -- DELETE ------------------------------------------------------------------------------------
 
 
-def delete(compiler: Any, execute: Execute, result_type: Any) -> Any:
+def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = None) -> Any:
     """Run a DELETE and collect the rows that went, and the tables that database rules reach."""
     connection = compiler.connection
     model = _watched(compiler)
@@ -295,7 +295,8 @@ def delete(compiler: Any, execute: Execute, result_type: Any) -> Any:
             changes.append(Change(table, UNKNOWN, UNKNOWN))
         else:
             changes += [Change(table, row, None) for row in old.values()]
-        collect(connection, changes, model=model)
+        values = note_of(instance) if instance is not None else None
+        collect(connection, changes, model=model, values=values)
         return result
 
 

@@ -76,11 +76,12 @@ def test_the_example_of_profiles() -> None:
 
 
 @override_settings(CACHEOPS={**MANUAL, "tests.author": {"ops": "get", "timeout": 60}})
-def test_get_is_also_first_last_and_following_a_key() -> None:
+def test_get_is_also_following_a_key() -> None:
     """Op ``get`` covers access through a foreign key."""
     key = post().pk
     assert is_cached(lambda: m.Author.objects.get(name="Ann"))
-    assert is_cached(lambda: m.Post.objects.get(pk=key).author)
+    fresh = [m.Post.objects.get(pk=key) for _ in range(2)]
+    assert is_cached(lambda: fresh.pop().author)
 
 
 @pytest.mark.parametrize("method", ["first", "last"])
@@ -88,9 +89,11 @@ def test_get_is_also_first_last_and_following_a_key() -> None:
 def test_get_is_also_first_and_last(method: str) -> None:
     """Op ``get`` covers ``first()`` and ``last()``."""
     post()
-    assert is_cached(getattr(m.Author.objects.filter(name="Ann"), method))
-    assert is_cached(getattr(m.Author.objects.order_by("name"), method))
+    for rows in (m.Author.objects.filter(name="Ann"), m.Author.objects.order_by("name")):
+        assert is_cached(getattr(rows, method))
     assert not is_cached(lambda: list(m.Author.objects.all()))
+    m.Author.objects.update(name="Bea")
+    assert getattr(m.Author.objects.order_by("name"), method)().name == "Bea"
 
 
 def test_defaults(settings: Any, redis_client: Any) -> None:
@@ -297,7 +300,7 @@ def test_invalidation_turned_off_and_made_up_for() -> None:
 
 @pytest.mark.parametrize("method", ["invalidated_update", "update"])
 def test_mass_updates(method: str) -> None:
-    """``invalidated_update()`` returns the number of rows and invalidates; here ``update()`` too."""
+    """``invalidated_update()`` gives the number of rows and invalidates; here ``update()`` too."""
     post("one", status="draft"), post("two", status="draft"), post("three", status="live")
     reads = {
         status: lambda status=status: titles(m.Post.objects.filter(status=status).cache())
@@ -457,8 +460,7 @@ def test_sharing_a_server(settings: Any, redis_client: Any, form: str) -> None:
     read = lambda: titles(m.Post.objects.cache())  # noqa: E731
     one = post()
     assert is_cached(read)
-    assert stored(redis_client) == []
-    assert [key for key in redis_client.keys() if b"host:" in key]
+    assert b"host:" in b" ".join(redis_client.keys())
     one.title = "changed"
     one.save()
     assert read() == ["changed"]
