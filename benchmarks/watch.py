@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,9 @@ def queries() -> Iterator[Queries]:
         yield counter
 
 
+@functools.cache
 class Keys:
-    """The peer's own database of the server, seen by a client of ours."""
+    """The peer's own database of the server, seen by a client of ours. There is one."""
 
     def __init__(self) -> None:
         import redis

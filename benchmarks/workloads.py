@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from django.db.models import Sum
@@ -19,14 +20,15 @@ class Case(NamedTuple):
     """A workload ready to run in this process.
 
     Of a ``hit`` no operation may ask the database once ``runs`` ran; of a ``miss`` each must ask
-    it, after ``before``, and be a hit then; a ``write`` must write. ``before`` runs before each
-    round, ``between`` before each operation; neither is timed.
+    it, after ``before``, and be a hit then; a ``write`` must write. A ``drop`` has two runs, the
+    one that drops and a dependent, which must be a hit before and a miss after. ``before`` runs
+    before each round, ``between`` before each drop; neither is timed.
     """
 
     kind: str
     runs: list[Run]
     before: Run = lambda: None
-    between: Run | None = None
+    between: Run = lambda: None
     #: At most so many operations in a round.
     most: int = 1000
 
@@ -185,8 +187,48 @@ def invalidate(dependents: int) -> Callable[[], Case | None]:
     return make
 
 
+# -- growth ------------------------------------------------------------------------------------
+
+#: Columns that differ in kind; their subsets are schemes.
+_FIELDS: dict[str, Any] = {
+    "group": 1, "author": 1, "active": True, "kind": "none", "views": -1, "slug": "none",
+    "price": "0.01",
+}  # fmt: skip
+
+
+def save_schemes(schemes: int) -> Callable[[], Case]:
+    """``save()`` of an object while so many schemes of its table are in use."""
+
+    def make() -> Case:
+        case = save(0)()
+        subsets = [
+            fields for size in (1, 2, 3) for fields in combinations(_FIELDS, size)
+        ]  # fmt: skip
+        if dialects.CACHES:
+            for fields in subsets[:schemes]:
+                Item.objects.filter(**{name: _FIELDS[name] for name in fields}).count()
+        return case
+
+    return make
+
+
+def one_of(size: int) -> Callable[[int], int]:
+    """How many items have one of so many authors' keys (most of which nobody has)."""
+    return lambda first: Item.objects.filter(author__in=range(first, first + size)).count()
+
+
+def any_of_hit(size: int) -> Callable[[], Case]:
+    return lambda: hits(list(range(20)), one_of(size))
+
+
+def any_of_miss(size: int) -> Callable[[], Case]:
+    return lambda: misses(list(range(31)), one_of(size))
+
+
+# -- what there is -----------------------------------------------------------------------------
+
 #: Name -> how to make it ready. The names are rows of the report.
-WORKLOADS: dict[str, Callable[[], Case | None]] = {
+TABLE: dict[str, Callable[[], Case | None]] = {
     "get by key, hit": get_key,
     "get by slug, hit": get_slug,
     "foreign key, hit": foreign_key,
@@ -212,8 +254,48 @@ WORKLOADS: dict[str, Callable[[], Case | None]] = {
     "invalidate_obj, 10,000 dependents": invalidate(10_000),
 }
 
+#: Curve -> its unit, and how to make each of its points ready.
+CURVES: dict[str, tuple[str, dict[int, Callable[[], Case | None]]]] = {
+    "invalidate_obj": (
+        "dependents of one conjunction",
+        {
+            1: TABLE["invalidate_obj, 1 dependent"],
+            100: invalidate(100),
+            1_000: invalidate(1_000),
+            10_000: TABLE["invalidate_obj, 10,000 dependents"],
+            100_000: invalidate(100_000),
+        },
+    ),
+    "save()": (
+        "schemes in use in the table",
+        {n: save_schemes(n) for n in (1, 2, 5, 10, 20, 50)},
+    ),
+    "hit of count()": (
+        "conjunctions of one result (author__in)",
+        {n: any_of_hit(n) for n in (1, 5, 20, 100, 500)},
+    ),
+    "miss of count()": (
+        "conjunctions of one result (author__in)",
+        {n: any_of_miss(n) for n in (1, 5, 20, 100, 500)},
+    ),
+}
+
 #: Results whose size in the server is measured: name -> the operations that cache them.
 SIZES: dict[str, Callable[[], list[Run]]] = {
     "bytes of a get": lambda: get_key().runs,
     "bytes of a fetch of 20": lambda: fetch_hit(20)().runs,
 }
+
+
+def find(name: str) -> Callable[[], Case | None]:
+    """A workload by its name; those of curves are called ``curve/point``."""
+    if name in TABLE:
+        return TABLE[name]
+    curve, _, point = name.rpartition("/")
+    return CURVES[curve][1][int(point)]
+
+
+def name_of(curve: str, point: int) -> str:
+    """The name under which a point of a curve is measured: that of the table if it is there."""
+    make = CURVES[curve][1][point]
+    return next((name for name, other in TABLE.items() if other is make), f"{curve}/{point}")

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"  # the only place
-VERSION = tuple(map(int, __version__.split(".")))
+VERSION = tuple(int(part) for part in __version__.split(".") if part.isdigit())
 
 _HOMES = {
     "cached": "functions",

@@ -139,6 +139,12 @@ COLUMNS: dict[type[models.Model], list[str]] = {
     Place: ["pk", "name", "restaurant__stars"],
     Pizzeria: ["pk", "name", "stars"],
 }
+#: Lookups that need no join.
+OWN = {"pk", "pk__in", "name", "name__in", "slug", "title", "title__iexact", "stars", "oven"} | {
+    name
+    for name in LOOKUPS[Post]
+    if name.split("__")[0] in ("views", "rating", "created", "day", "published", "status")
+}
 #: path -> model whose key it holds.
 INNER: dict[type[models.Model], dict[str, type[models.Model]]] = {
     Post: {"author_id": Author, "category_id": Category, "pk": Post},
@@ -167,6 +173,10 @@ class Dice(random.Random):
         how = self.random() if depth else 0
         if how < 0.45:
             name = self.choice(sorted(LOOKUPS[model]))
+            if self.chance(0.25):  # across tables
+                name = self.choice(
+                    [one for one in sorted(LOOKUPS[model]) if one not in OWN] or [name]
+                )
             return Q(**{name: self.choice(LOOKUPS[model][name])})
         if how < 0.55:
             return self.subquery(model, depth - 1)

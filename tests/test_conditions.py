@@ -329,6 +329,16 @@ EXACT: list[tuple[str, Callable[[], Any], dict[str, str]]] = [
         {"post": "*", "author": "id@2"},
     ),
     (
+        "passed through on the way to two",
+        lambda: posts.filter(tags=3).values_list("pk", "category__slug"),
+        {"post": "id@0", "post_tags": "tag_id=3", "category": "*"},
+    ),
+    (
+        "passed through, only its key",
+        lambda: posts.filter(tags=3).values_list("pk"),
+        {"post": "", "post_tags": "tag_id=3"},
+    ),
+    (
         "values of many",
         lambda: posts.values_list("pk", "tags__name"),
         {"post": "*", "post_tags": "post_id@0", "tag": "*"},

@@ -57,8 +57,14 @@ class _Finder:
         if self.sliced:
             self.deciding |= walk.columns(walk.ordering(query, compiler))
         conditions = walk.columns(alias.restrictions for alias in aliases.values())
-        self.every |= conditions
         self.deciding |= conditions
+        self.every |= conditions
+        for alias in aliases.values():
+            for pair in alias.pairs:
+                self.every |= {
+                    (str(alias.parent), pair.left.column),
+                    (alias.name, pair.right.column),
+                }
         folded = query.group_by is not None or any(
             getattr(node, trait, False)
             for node in (query.where, *query.annotation_select.values())

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 from django.db.models.sql.constants import SINGLE
 
 from .. import conf
@@ -151,6 +152,19 @@ def cache_explain(self: Any, op: str = "fetch") -> Any:
 # -- wrapped methods ---------------------------------------------------------------------------
 
 
+def _decided(queryset: Any) -> Any:
+    """The queryset with its database decided: a router may name another one each time it is asked.
+
+    A stand-in, for nothing may change on a queryset that others may be evaluating.
+    """
+    if queryset._db is not None or not router.routers:
+        return queryset
+    pinned = object.__new__(type(queryset))
+    pinned.__dict__.update(queryset.__dict__)
+    pinned._db = queryset.db
+    return pinned
+
+
 def clone(original: Callable[..., Any], self: Any) -> Any:
     """``_clone``: a copy keeps what was chosen."""
     chosen = self.__dict__.get("_cacheops")
@@ -170,7 +184,7 @@ def fetch_all(original: Callable[..., Any], self: Any) -> Any:
         if self._result_cache is None:
             profile = profile_for(self, op)
             if profile is not None:
-                self._result_cache = reads.fetch(self, profile)
+                self._result_cache = reads.fetch(_decided(self), profile)
         return original(self)
     shown = _shown.get()
     op_token, shown_token = _op.set("fetch"), _shown.set(None)
@@ -180,7 +194,7 @@ def fetch_all(original: Callable[..., Any], self: Any) -> Any:
         if self._result_cache is None:
             profile = profile_for(self, op)
             if profile is not None:
-                self._result_cache = reads.fetch(self, profile, shown)
+                self._result_cache = reads.fetch(_decided(self), profile, shown)
         return original(self)
     finally:
         _op.reset(op_token)
@@ -193,6 +207,7 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
     profile = profile_for(self, "get")
     if profile is None and not conf.current().active:
         return original(self, *args, **kwargs)
+    self = _decided(self)
     shown: list[Any] | None = None
     found: list[Any] | None = None
     if asked is not None and profile is not None and shortcut.untouched(self):
@@ -238,6 +253,7 @@ def _single_op(original: Callable[..., Any], queryset: Any, op: str) -> Any:
     profile = profile_for(queryset, op)
     if profile is None:
         return original(queryset)
+    queryset = _decided(queryset)
 
     def ask(hook: Any) -> Any:
         token = _single.set(hook)
@@ -254,6 +270,7 @@ def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any
     profile = profile_for(self, "aggregate")
     if profile is None:
         return original(self, *args, **kwargs)
+    self = _decided(self)
     token = _single.set(reads.Single(self.model, self.db, profile))
     try:
         return original(self, *args, **kwargs)

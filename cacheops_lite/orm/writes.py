@@ -270,7 +270,10 @@ def _referring_tables(model: Any, assigned: Mapping[str, Any]) -> set[str]:
 
 
 def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = None) -> Any:
-    """Run a DELETE and collect the rows that went, and the tables that database rules reach."""
+    """Run a DELETE and collect the rows that went, and the tables that database rules reach.
+
+    ``instance`` is what is deleted, if it is known to be one: for ``cache_invalidated``.
+    """
     connection = compiler.connection
     model = _watched(compiler)
     reached = registry.current().deletion_reaches(compiler.query.get_meta().db_table)
@@ -295,8 +298,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
             changes.append(Change(table, UNKNOWN, UNKNOWN))
         else:
             changes += [Change(table, row, None) for row in old.values()]
-        values = note_of(instance) if instance is not None else None
-        collect(connection, changes, model=model, values=values)
+        collect(connection, changes, model=model, values=note_of(instance))
         return result
 
 

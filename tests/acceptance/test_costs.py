@@ -184,6 +184,7 @@ def _several() -> None:
 @pytest.mark.parametrize("name", sorted(set(WRITES) - {"many to many"}))
 def test_a_write_is_at_most_two_round_trips(name: str) -> None:
     """In steady state a save outside a transaction, or a whole transaction, is two trips: mark, bump."""
+
     def read_all() -> None:
         for read in READS.values():
             with suppress(m.Post.DoesNotExist):
@@ -208,7 +209,13 @@ def test_a_write_of_a_forbidden_model_is_free(settings: Any) -> None:
         m.Memo.objects.filter(text="a").update(text="b")
         m.Memo.objects.all().delete()
     assert spent.trips == 0
-    assert [sql.split()[0] for sql in spent.sql] == ["UPDATE", "UPDATE", "BEGIN", "DELETE", "COMMIT"]
+    assert [sql.split()[0] for sql in spent.sql] == [
+        "UPDATE",
+        "UPDATE",
+        "BEGIN",
+        "DELETE",
+        "COMMIT",
+    ]
 
 
 def test_a_write_where_nothing_is_cached_looks_nothing_up() -> None:

@@ -14,7 +14,13 @@ import redis
 from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cacheops_lite import InvalidationRefused, engine, invalidate_all, invalidate_model, invalidate_obj
+from cacheops_lite import (
+    InvalidationRefused,
+    engine,
+    invalidate_all,
+    invalidate_model,
+    invalidate_obj,
+)
 from tests import models as m
 from tests import servers
 from tests.watching import hits

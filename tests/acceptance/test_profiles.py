@@ -100,7 +100,9 @@ def test_none_for_all_forbids_all_but_the_named(settings: Any) -> None:
     assert is_cached(lambda: list(m.Tag.objects.all()))
 
 
-def test_a_query_that_joins_a_forbidden_model_is_not_cached(settings: Any, redis_client: Any) -> None:
+def test_a_query_that_joins_a_forbidden_model_is_not_cached(
+    settings: Any, redis_client: Any
+) -> None:
     """What depends on a forbidden model cannot be kept fresh, so it is not kept."""
     settings.CACHEOPS = {**ALL, "tests.author": None}
     post()
@@ -233,7 +235,9 @@ def test_a_pattern_that_matches_nothing_is_warned_of(settings: Any, pattern: str
     assert "app_label.model_name" in message.hint
 
 
-@pytest.mark.parametrize("pattern", ["tests.*", "*.*", "tests.post", "Tests.Post", "sessions.session"])
+@pytest.mark.parametrize(
+    "pattern", ["tests.*", "*.*", "tests.post", "Tests.Post", "sessions.session"]
+)
 def test_a_pattern_that_matches_is_not_warned_of(settings: Any, pattern: str) -> None:
     """The checks are silent about a right configuration."""
     settings.CACHEOPS = {pattern: {"timeout": 60}}

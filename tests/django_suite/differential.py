@@ -35,13 +35,14 @@ class Recorder:
         #: Why reads were not cached, and why loaded rows were not a hit a moment later.
         self.bypassed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.stale: list[str] = []
+        #: (test id or "" for the one under way, what differs).
+        self.stale: list[tuple[str, str]] = []
         #: While the database is flushed, which reads a lot.
         self.resting = False
         #: The reads of the test under way: entry key -> how to look again.
         self.made: dict[bytes, tuple[Any, ...]] = {}
 
-    def look_again(self, when: str) -> None:
+    def look_again(self, test: str, when: str) -> None:
         """Hold what the cache would answer now to the reads of this test against the database."""
         with unlogged():
             for cache, plan, load, decode, zones in self.made.values():
@@ -55,18 +56,20 @@ class Recorder:
                     fresh: Any = load()
                 except Exception as error:
                     fresh = None
-                    self.stale.append(f"STALE {when}: a hit where the database says {error!r}")
+                    self.said(test, f"STALE {when}: a hit where the database says {error!r}")
                 else:
                     sql = statement_of(load)  # none: its queryset has kept its results since
                     if sql and (difference := differ(outcome.value, fresh)):
-                        said = f"{when}: {difference}\n  {plan}\n  {sql}"
-                        self.stale.append(said[:3000])
+                        self.said(test, f"{when}: {difference}\n  {plan}\n  {sql}")
 
     def forget(self) -> None:
         """A test is over."""
         self.made.clear()
 
-    def taken(self) -> list[str]:
+    def said(self, test: str, difference: str) -> None:
+        self.stale.append((test, difference[:3000]))
+
+    def taken(self) -> list[tuple[str, str]]:
         """The mismatches since the last call."""
         found, self.stale = self.stale, []
         return found
@@ -119,7 +122,7 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
 
         def compare(outcome: Any, fresh: Any) -> None:
             if difference := differ(outcome.value, fresh):
-                recorder.stale.append(f"{difference}\n  {statement_of(load)}"[:3000])
+                recorder.said("", f"{difference}\n  {statement_of(load)}")
 
         if turn.time == "second":
             return again(None)
@@ -177,13 +180,13 @@ def _look_again_after_tests(recorder: Recorder) -> None:
     tear_down = TransactionTestCase._fixture_teardown
 
     def looking(self: Any) -> None:
-        recorder.look_again("at the end of the test")
+        recorder.look_again(self.id(), "at the end of the test")
         recorder.resting = True
         try:
             tear_down(self)
         finally:
             recorder.resting = False
-        recorder.look_again("after the flush")
+        recorder.look_again(self.id(), "after the flush")
         recorder.forget()
 
     TransactionTestCase._fixture_teardown = looking  # type: ignore[method-assign]
@@ -205,7 +208,7 @@ def _note_reasons(recorder: Recorder) -> None:
         compiler = query.chain().get_compiler(using)
         exact = plan_compiler(compiler, using, profile, "rows", packing).plan
         if exact is None or comparable(exact) != comparable(plan):
-            recorder.stale.append(f"PLAN: quick {plan}\n  compiled {exact}\n  {query}"[:3000])
+            recorder.said("", f"PLAN: quick {plan}\n  compiled {exact}\n  {query}")
 
     reads.plan_compiler = planned
     reads.audit.append(check_quick)

@@ -89,6 +89,11 @@ def run(labels: list[str], recorder: Any) -> dict[str, list[str]]:
 
     outcomes: dict[str, list[str]] = {}
 
+    def take(current: str) -> None:
+        for name, difference in recorder.taken() if recorder is not None else ():
+            details = outcomes.get(name or current, ["", ""])[1]
+            outcomes[name or current] = ["stale", f"{difference}\n{details}"]
+
     class Result(unittest.TestResult):
         def note(self, test: Any, outcome: str, details: str = "") -> None:
             known = outcomes.get(test.id(), ["passed", ""])
@@ -120,9 +125,7 @@ def run(labels: list[str], recorder: Any) -> dict[str, list[str]]:
         def stopTest(self, test: Any) -> None:
             super().stopTest(test)
             # What setUpClass found is put down to the first test after it.
-            if recorder is not None and (found := recorder.taken()):
-                details = outcomes.get(test.id(), ["", ""])[1]
-                outcomes[test.id()] = ["stale", "\n".join([*found, details])]
+            take(test.id())
 
     class Runner(DiscoverRunner):
         def get_resultclass(self) -> type[unittest.TestResult]:
@@ -134,6 +137,7 @@ def run(labels: list[str], recorder: Any) -> dict[str, list[str]]:
             return result
 
     Runner(verbosity=0, interactive=False, parallel=1).run_tests(labels)
+    take("after the last test")
     return outcomes
 
 

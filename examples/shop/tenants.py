@@ -1,0 +1,45 @@
+"""Several shops on one server: the host of the request chooses the database, and leads the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+host: ContextVar[str] = ContextVar("host", default="red.example")
+
+DATABASES = {"red.example": "default", "blue.example": "blue"}
+#: One table for all shops, in the default database.
+SHARED = {"shop_setting"}
+
+
+class TenantMiddleware:
+    """Remembers the host of the request."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        token = host.set(request.get_host())
+        try:
+            return self.get_response(request)
+        finally:
+            host.reset(token)
+
+
+class TenantRouter:
+    """The database of the shop that is visited."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "default" if model._meta.db_table in SHARED else DATABASES[host.get()]
+
+    db_for_write = db_for_read
+
+
+def cacheops_prefix(query: Any) -> str:
+    """What is shared has one prefix, all else that of the shop."""
+    if query.func is None and getattr(query, "tables", None) and set(query.tables) <= SHARED:
+        return "shared:"
+    return f"{host.get()}:"

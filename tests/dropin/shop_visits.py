@@ -1,0 +1,202 @@
+"""Visits the example shop in a process of its own, and prints as JSON what it saw.
+
+Run by test_example_project.py, which says what must have been seen. Every page is read twice, so
+each answer comes with the number of statements that the second reading cost.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+from typing import Any
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "examples.shop.settings"
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext, setup_test_environment
+
+from cacheops_lite import (
+    invalidate_all,
+    invalidate_fragment,
+    invalidate_model,
+    invalidate_obj,
+)
+from examples.shop import signals, views
+from examples.shop.models import Category, Label, Order, Product, Setting, statistics
+from examples.shop.tenants import host
+
+seen: dict[str, Any] = {}
+
+
+def page(path: str, name: str = "red.example", user: User | None = None) -> str:
+    client = Client()
+    if user is not None:
+        client.force_login(user)
+    response = client.get(path, headers={"host": name})
+    assert response.status_code == 200, response
+    return response.content.decode().strip()
+
+
+def statements(run: Any) -> list[str]:
+    """The reading SQL of a repeated call."""
+    run()
+    with CaptureQueriesContext(connection) as captured:
+        run()
+    return [
+        query["sql"]
+        for query in captured.captured_queries
+        if query["sql"].startswith("SELECT") and "django_session" not in query["sql"]
+    ]
+
+
+def stock() -> None:
+    """Two shops with the same names and different prices, a shared setting."""
+    Setting.objects.create(name="title", value="The shop")
+    for name, price in (("red.example", 10), ("blue.example", 20)):
+        token = host.set(name)
+        books = Category.objects.create(name="Books", slug="books")
+        toys = Category.objects.create(name="Toys", slug="toys")
+        for number, kind in enumerate((books, books, toys)):
+            product = Product.objects.create(
+                category=kind, name=f"thing {number}", price=price + number
+            )
+        product.labels.add(Label.objects.create(name="new"))
+        host.reset(token)
+
+
+def pages() -> None:
+    for path in ("/", "/category/books/", "/products/", "/cards/"):
+        seen[f"first {path}"] = page(path)
+        seen[f"cost {path}"] = statements(lambda path=path: page(path))
+        assert page(path) == seen[f"first {path}"]
+    book = Product.objects.get(name="thing 0")
+    book.name = "renamed"
+    book.save()
+    for path in ("/", "/products/", "/cards/"):
+        seen[f"renamed {path}"] = page(path)
+    Category.objects.filter(slug="books").update(name="Novels")
+    for path in ("/", "/category/books/", "/products/"):
+        seen[f"updated {path}"] = page(path)
+    Product.objects.filter(name="renamed").invalidated_update(visible=False)
+    for path in ("/", "/products/", "/cards/"):
+        seen[f"hidden {path}"] = page(path)
+    Setting.objects.filter(name="title").update(value="The new shop")
+    seen["title"] = [page("/", name) for name in ("red.example", "blue.example")]
+
+
+def staff() -> None:
+    user = User.objects.create(username="ann", is_staff=True)
+    seen["staff"] = [page("/category/toys/"), page("/category/toys/", user=user)]
+    seen["user cost"] = statements(lambda: page("/category/toys/", user=user))
+
+
+def tenants() -> None:
+    seen["tenants"] = [page("/products/"), page("/products/", "blue.example"), page("/")]
+    token = host.set("blue.example")
+    Product.objects.update(name="blue thing")
+    seen["blue"] = page("/products/", "blue.example")
+    host.reset(token)
+    seen["red cost"] = statements(lambda: page("/products/"))
+    seen["red"] = page("/products/")
+
+
+def times() -> None:
+    for path in ("/clock/utc/", "/terms/", "/hello/ann/"):
+        seen[f"twice {path}"] = [page(path), page(path)]
+    views.clock.invalidate("http://red.example/clock/utc/", zone="utc")
+    views.terms.invalidate("http://red.example/terms/")
+    views.greeting.invalidate("ann")
+    for path in ("/clock/utc/", "/terms/", "/hello/ann/"):
+        seen[f"again {path}"] = page(path)
+    views.greeting.key("ann").set("Hello from the cache")
+    seen["set"] = page("/hello/ann/")
+    one = views.rates("USD")
+    views.rates.invalidate("USD")
+    seen["rates"] = [one, views.rates("USD"), views.rates("USD")]
+
+
+def functions() -> None:
+    with connections["default"].cursor():
+        seen["statistics cost"] = statements(statistics)
+    before = statistics()
+    user = User.objects.get(username="ann")
+    order = Order.objects.create(customer=user, product=Product.objects.get(name="thing 1"))
+    after = statistics()
+    seen["sold"] = [before["sold"], after["sold"]]
+    seen["customer cost"] = len(statements(lambda: Order.objects.get(pk=order.pk).customer))
+    with transaction.atomic():
+        Order.objects.update(amount=7)
+        inside = statistics()["sold"]
+    seen["atomic"] = [inside, statistics()["sold"]]
+    seen["permissions cost"] = statements(lambda: Permission.objects.count())
+    results: list[Any] = []
+
+    def ask() -> None:
+        try:
+            results.append(statistics()["sold"])
+        finally:
+            connections.close_all()
+
+    invalidate_model(Order)
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    seen["threads"] = results
+    book = Product.objects.create(
+        category=Category.objects.get(slug="toys"), name="saved", price=1
+    )
+    with CaptureQueriesContext(connection) as captured:
+        Product.objects.get(pk=book.pk)
+    seen["saved cost"] = len(captured)
+
+
+def by_hand() -> None:
+    product = Product.objects.get(name="thing 1")
+    seen["before the import"] = page("/cards/")
+    views.import_prices({"thing 1": "99.00"})
+    best = Category.objects.get(slug="books").best
+    first = best()
+    invalidate_obj(product)
+    seen["best"] = [first, best()]
+    page("/")
+    with connections["default"].execute_wrapper(lambda run, sql, *rest: run(sql, *rest)):
+        invalidate_fragment("footer", "red.example")
+        seen["footer"] = "red.example" in page("/")
+    page("/products/")
+    commands = [["shop.product." + str(product.pk)], ["shop.product"], ["shop"], ["all"]]
+    for arguments in commands:
+        page("/products/")
+        call_command("invalidate", *arguments)
+        with CaptureQueriesContext(connection) as captured:
+            page("/products/")
+        seen[f"invalidate {arguments[0].rstrip('0123456789')}"] = bool(len(captured))
+    for command in (["cleanfilecache"], ["reapconjs", "--chunk-size=100"]):
+        out = io.StringIO()
+        call_command(*command, stdout=out)
+        seen[command[0]] = bool(out.getvalue())
+    invalidate_all()
+    seen["signals"] = {
+        name: signals.stats[name] > 0
+        for name in ("hit", "miss", "invalidated Product", "invalidated all")
+    }
+
+
+if __name__ == "__main__":
+    setup_test_environment()
+    for alias in connections:
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+    stock()
+    for chapter in (pages, staff, tenants, times, functions, by_hand):
+        chapter()
+    print(json.dumps(seen))
