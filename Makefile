@@ -29,7 +29,7 @@ lint: $(VENV)/.lint  ## ruff: rules and format
 types: $(VENV)/.types  ## mypy, strict
 	$(BIN)/mypy $(ARGS)
 
-bench: $(VENV)/.demo  ## time hits, misses and writes
+bench: $(VENV)/.demo  ## time it beside its peers, some minutes (ARGS=--help)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what the verbs made

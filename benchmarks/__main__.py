@@ -17,6 +17,8 @@ from tests import databases, servers
 
 from . import driver, peers, picture, quick, report
 
+BEGAN = time.monotonic()
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -25,6 +27,8 @@ def arguments() -> argparse.Namespace:
     add("--database", choices=["sqlite", "postgres"], default="sqlite")
     add("--rounds", type=int, default=11, help="rounds of each workload (%(default)s)")
     add("--times", type=int, default=60, help="operations in a round at most (%(default)s)")
+    add("--quantile", type=float, default=0.5,
+        help="of a round's operations; less where the machine is busy (%(default)s)")  # fmt: skip
     add("--peers", nargs="+", choices=list(peers.PEERS), default=list(peers.PEERS))
     add("--only", default="", help="only workloads whose name contains this")
     add("--growth", action="store_true", help="only the growth curves, with 100,000 dependents")
@@ -50,7 +54,8 @@ class Bench:
             for name in wanted
         }
         self.folder = servers.temporary_folder()
-        self.server = stack.enter_context(servers.start_valkey("--databases", "8"))
+        self.server = servers.start_valkey("--databases", "8")
+        stack.enter_context(self.server)
         self.host = ""
         if options.database == "postgres":
             self.host = str(stack.enter_context(databases.start_postgres()).folder)
@@ -99,11 +104,10 @@ def main() -> int:
     options = arguments()
     if options.quick:
         return quick.main()
-    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         bench = Bench(options, stack)
         result = run(bench, options)
-    print(f"{time.monotonic() - began:.0f} s")
+    print(f"{time.monotonic() - BEGAN:.0f} s")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
     if options.picture:
@@ -117,8 +121,8 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     about = {name: worker.ask("hello") for name, worker in workers.items()}
     first = next(iter(about.values()))
     versions = {name: v for one in about.values() for name, v in one["versions"].items()}
-    print(f"{options.database}, Python {sys.version.split()[0]}, "
-          + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + "\n")  # fmt: skip
+    spelt = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    print(f"{options.database}, Python {sys.version.split()[0]}, {spelt}\n", flush=True)
 
     names = [] if options.growth else first["table"]
     points = {
@@ -131,7 +135,9 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     for name in dict.fromkeys([*names, *points]):
         if options.only in name:
             show(name)
-            found[name] = driver.measure(workers, name, options.rounds, options.times)
+            found[name] = driver.measure(
+                workers, name, options.rounds, options.times, options.quantile
+            )
     show("")
     titled = {name: one for name, one in found.items() if name in first["table"]}
     if titled:
@@ -172,9 +178,11 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(name: str) -> None:
-    """What is being measured, where somebody looks."""
+    """What is being measured, for those who wait."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{name}", end="", file=sys.stderr, flush=True)
+    elif name:
+        print(f"{time.monotonic() - BEGAN:4.0f} s  {name}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,16 @@ class Measured:
         return bool(self.rounds.get(peer)) and peer not in self.refused
 
 
-def measure(workers: Mapping[str, Remote], name: str, rounds: int, times: int) -> Measured:
-    """One workload on all peers. What a peer cannot do or did wrong is not timed further."""
+def measure(
+    workers: Mapping[str, Remote], name: str, rounds: int, times: int, quantile: float = 0.5
+) -> Measured:
+    """One workload on all peers: of each round the median or another ``quantile``.
+
+    What a peer cannot do or did wrong is not timed further.
+    """
     found = Measured()
     active = []
-    for peer, worker in workers.items():
+    for worker in workers.values():
         worker.tell("prepare", name=name)
     for peer, worker in workers.items():
         try:
@@ -117,7 +122,7 @@ def measure(workers: Mapping[str, Remote], name: str, rounds: int, times: int) -
             if answer["wrong"]:
                 found.refused[peer] = answer["wrong"]
             elif turn:  # the first round only warms up
-                found.rounds.setdefault(peer, []).append(statistics.median(answer["us"]))
+                found.rounds.setdefault(peer, []).append(percentile(sorted(answer["us"]), quantile))
     return found
 
 
@@ -157,7 +162,7 @@ def mixed(
     return found
 
 
-def percentile(values: list[int], part: float) -> float:
+def percentile(values: Sequence[float], part: float) -> float:
     """Of sorted values; 0 if there are none."""
     return float(values[min(int(len(values) * part), len(values) - 1)]) if values else 0.0
 

@@ -86,8 +86,7 @@ def workloads(found: dict[str, Measured], peers: Sequence[str]) -> None:
              *verdict(ratio, ASKED.get(name))]
         )  # fmt: skip
         notes += [
-            f"refused: {name}, {PEERS[peer].title}: {why}"
-            for peer, why in measured.refused.items()
+            f"refused: {name}, {PEERS[peer].title}: {why}" for peer, why in measured.refused.items()
         ]
     titles = [PEERS[peer].title for peer in peers]
     table(["µs, median", *titles, "to no cache", "to 7.2", "asked", ""], rows)
@@ -125,9 +124,7 @@ def traffic(found: dict[str, dict[str, float]], processes: int) -> None:
     table([f"95/5, zipf, {processes} processes", *head], rows)
 
 
-def curves(
-    found: dict[str, Measured], known: dict[str, Any], peers: Sequence[str]
-) -> None:
+def curves(found: dict[str, Measured], known: dict[str, Any], peers: Sequence[str]) -> None:
     """Microseconds as something grows."""
     for curve, what in known.items():
         points = {point: name for point, name in what["points"].items() if name in found}

@@ -50,11 +50,9 @@ class Keys:
         """Every key."""
         return list(self.client.scan_iter(count=CHUNK))
 
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What all keys and values take in the server, in bytes."""
-        return sum(
-            self._each(self.all(), lambda pipe, key: pipe.memory_usage(key, samples=0))
-        )
+        return sum(self._each(self.all(), lambda pipe, key: pipe.memory_usage(key, samples=0)))
 
     def save(self) -> list[tuple[bytes, int, bytes]]:
         """Every key with its time to live (ms, 0 = for ever) and its value."""

@@ -152,7 +152,7 @@ class Worker:
                 run()
         if asked.count or not dialects.CACHES:
             return {"skip": True}
-        return {"bytes": keys.bytes() / len(runs)}
+        return {"bytes": keys.size() / len(runs)}
 
     def mixed(self, **options: Any) -> dict[str, Any]:
         """Read and write what many read and write."""

@@ -8,8 +8,21 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models
-from django.db.models import Count, Exists, F, FilteredRelation, OuterRef, Q, Subquery, Sum, Window
-from django.db.models.functions import Lower, RowNumber
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    FilteredRelation,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
+    Window,
+)
+from django.db.models.functions import Coalesce, Lower, RowNumber
 
 from .models import Author, Category, Comment, Pizzeria, Place, Post, Profile, Restaurant, Tag
 
@@ -209,10 +222,10 @@ class Dice(random.Random):
             queryset = (queryset.exclude if self.chance(0.3) else queryset.filter)(condition)
         shape = self.choice(
             "rows related related values values distinct count group window exists union"
-            " filtered".split()
+            " filtered combine annotate counted".split()
         )
         shaped = getattr(self, f"_{shape}")(queryset, model)
-        if shape in ("rows", "related", "values", "filtered", "distinct"):
+        if shape in ("rows", "related", "values", "filtered", "distinct", "combine"):
             shaped = self._ordered(shaped, model, shape)
         return shaped
 
@@ -254,6 +267,31 @@ class Dice(random.Random):
             return queryset.filter(number=1)
         if self.chance():
             return queryset.filter(Q(number=1) | self.condition(model, 0))
+        return queryset
+
+    def _combine(self, queryset: Any, model: type[models.Model]) -> Any:
+        """``a | b`` and ``a & b`` of querysets rewrite the joins of both."""
+        other = model._default_manager.order_by().filter(self.condition(model, 1))
+        return queryset | other if self.chance(0.7) else queryset & other
+
+    def _annotate(self, queryset: Any, model: type[models.Model]) -> Any:
+        path = self.choice(sorted(INNER[model]))
+        inner = INNER[model][path]._default_manager.filter(self.condition(model=INNER[model][path]))
+        inner = inner.filter(pk=OuterRef(path)).order_by("pk").values("pk")[:1]
+        found = Coalesce(Subquery(inner), Value(0))
+        if self.chance():
+            found = Case(When(Exists(inner), then=Value(1)), default=Value(0))
+        queryset = queryset.annotate(found=found)
+        if self.chance():
+            queryset = queryset.filter(Q(found=1) | self.condition(model, 0))
+        return queryset
+
+    def _counted(self, queryset: Any, model: type[models.Model]) -> Any:
+        name = self.choice(COLUMNS[model])
+        condition = self.condition(model, 1) if self.chance() else None
+        queryset = queryset.annotate(n=Count(name, filter=condition))
+        if self.chance():
+            queryset = queryset.filter(Q(n=1) & self.condition(model, 0))
         return queryset
 
     def _exists(self, queryset: Any, model: type[models.Model]) -> Any:

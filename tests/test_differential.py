@@ -265,13 +265,28 @@ def empty_tables() -> None:
             deletes = "; ".join(f"DELETE FROM {table}" for table in tables)
             raw.execute(f"SET session_replication_role = replica; {deletes}")
             raw.execute("SET session_replication_role = DEFAULT")
-            for table in ("author", "post", "tag", "category"):
-                raw.execute(f"ALTER SEQUENCE tests_{table}_id_seq RESTART WITH 4")
         else:
             raw.execute("SET foreign_key_checks = 0")
             for table in tables:
                 raw.execute(f"DELETE FROM {table}")
             raw.execute("SET foreign_key_checks = 1")
+
+
+def count_from_1000() -> None:
+    """Keys that the database makes shall not meet those that examples choose, or not by chance."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT setval(oid, 1000) FROM pg_class "
+                "WHERE relkind = 'S' AND relname LIKE 'tests\\_%'"
+            )
+        elif connection.vendor == "mysql":
+            cursor.execute(
+                "SELECT table_name FROM information_schema.tables WHERE auto_increment IS NOT NULL "
+                "AND table_schema = DATABASE() AND table_name LIKE 'tests\\_%'"
+            )
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1000")
 
 
 def populate() -> None:
@@ -324,6 +339,7 @@ def run_machine(
 @pytest.fixture
 def flush(redis_client: Any) -> Iterator[Callable[[], Any]]:
     """Empties the server, and the tables when the test is over."""
+    count_from_1000()
     yield redis_client.flushdb
     if not connection.in_atomic_block:
         connection.close()

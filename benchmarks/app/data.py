@@ -38,25 +38,14 @@ def fill() -> None:
         )
         authors, tags = list(Author.objects.order_by("pk")), list(Tag.objects.order_by("pk"))
         number = count()
-        items = []
-        for group in Group.objects.order_by("pk"):
-            for n in (next(number) for _ in range(group.size)):
-                items.append(
-                    Item(
-                        title=f"The title of item {n}, as long as titles are",
-                        slug=f"the-title-of-item-{n}",
-                        group=group,
-                        author=authors[n % AUTHORS],
-                        active=True,
-                        kind=KINDS[n % len(KINDS)],
-                        price=Decimal(n % 1000) / 100,
-                        views=n,
-                        rating=n / 7,
-                        created=START + datetime.timedelta(minutes=n),
-                        changed=START.date(),
-                    )
-                )
-        Item.objects.bulk_create(items, batch_size=500)
+        Item.objects.bulk_create(
+            (
+                item(next(number), group, authors)
+                for group in Group.objects.order_by("pk")
+                for _ in range(group.size)
+            ),
+            batch_size=500,
+        )
         link = Item.tags.through
         link.objects.bulk_create(
             (
@@ -66,6 +55,23 @@ def fill() -> None:
             ),
             batch_size=2000,
         )
+
+
+def item(n: int, group: Group, authors: list[Author]) -> Item:
+    """The n-th item."""
+    return Item(
+        title=f"The title of item {n}, as long as titles are",
+        slug=f"the-title-of-item-{n}",
+        group=group,
+        author=authors[n % AUTHORS],
+        active=True,
+        kind=KINDS[n % len(KINDS)],
+        price=Decimal(n % 1000) / 100,
+        views=n,
+        rating=n / 7,
+        created=START + datetime.timedelta(minutes=n),
+        changed=START.date(),
+    )
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from typing import Any
 
 from django.core.management import call_command
 from django.db import connection
@@ -41,7 +42,7 @@ def copy(template: str) -> None:
         shutil.copyfile(template, name)
 
 
-def _admin():  # type: ignore[no-untyped-def]
+def _admin() -> Any:
     import psycopg
 
     return psycopg.connect(

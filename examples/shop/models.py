@@ -1,12 +1,9 @@
-"""What the shop sells, and functions that are cached as its rows."""
+"""What the shop sells."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.models import User
 from django.db import models
-from django.db.models import Avg, Count, Sum
 
 from cacheops_lite import cached, cached_as
 
@@ -72,16 +69,3 @@ class Visit(models.Model):
     """Written at each request: never cached."""
 
     path = models.CharField(max_length=200)
-
-
-@cached_as(Product, Order.objects.filter(amount__gt=0), timeout=120, lock=True)
-def statistics() -> dict[str, Any]:
-    """Heavy sums over products and orders; one process computes them at a time."""
-    return {
-        "products": Product.objects.count(),
-        "average": Product.objects.aggregate(average=Avg("price"))["average"],
-        "sold": Order.objects.aggregate(sold=Sum("amount"))["sold"] or 0,
-        "categories": list(
-            Product.objects.values_list("category__name").annotate(Count("id")).order_by()
-        ),
-    }

@@ -11,8 +11,6 @@ from django.http import HttpRequest, HttpResponse
 host: ContextVar[str] = ContextVar("host", default="red.example")
 
 DATABASES = {"red.example": "default", "blue.example": "blue"}
-#: One table for all shops, in the default database.
-SHARED = {"shop_setting"}
 
 
 class TenantMiddleware:
@@ -33,13 +31,11 @@ class TenantRouter:
     """The database of the shop that is visited."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
-        return "default" if model._meta.db_table in SHARED else DATABASES[host.get()]
+        return DATABASES[host.get()]
 
     db_for_write = db_for_read
 
 
 def cacheops_prefix(query: Any) -> str:
-    """What is shared has one prefix, all else that of the shop."""
-    if query.func is None and getattr(query, "tables", None) and set(query.tables) <= SHARED:
-        return "shared:"
+    """Each shop has keys of its own."""
     return f"{host.get()}:"

@@ -20,7 +20,8 @@ from cacheops_lite import (
     no_invalidation,
 )
 
-from .models import Category, Label, Product, Setting, Visit, statistics
+from .models import Category, Label, Product, Setting, Visit
+from .stats import statistics
 
 
 def index(request: HttpRequest) -> HttpResponse:

@@ -25,7 +25,7 @@ from cacheops_lite import (
 from tests import models as m
 from tests.watching import Read, assert_dropped, assert_hit, prime
 
-from .tools import ALL, MANUAL, costs, post
+from .tools import ALL, MANUAL, costs, post, savepoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,7 +122,7 @@ def test_in_a_transaction_that_is_rolled_back_it_drops_nothing(world: World, nam
         CALLS[name][0](world)
         transaction.set_rollback(True)
     with transaction.atomic():
-        sid = transaction.savepoint()
+        sid = savepoint()
         CALLS[name][0](world)
         transaction.savepoint_rollback(sid)
     for read in world.all:

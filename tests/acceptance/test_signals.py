@@ -13,7 +13,7 @@ from cacheops_lite import invalidate_all, invalidate_model, invalidate_obj, no_i
 from cacheops_lite.signals import cache_invalidated, cache_read
 from tests import models as m
 
-from .tools import ALL, listening, post
+from .tools import ALL, listening, post, savepoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,7 +97,7 @@ def test_cache_invalidated_tells_of_saved_and_deleted_objects() -> None:
 
 
 def test_cache_invalidated_tells_of_writes_of_querysets() -> None:
-    """``update()``, ``delete()`` and ``bulk_create()`` send the model, without values."""
+    """``update()``, ``delete()`` and ``bulk_create()`` send the model."""
     one = post()
     for write in (
         lambda: m.Post.objects.update(views=1),
@@ -108,7 +108,7 @@ def test_cache_invalidated_tells_of_writes_of_querysets() -> None:
     ):
         with listening(cache_invalidated) as heard:
             write()
-        assert (m.Post, None) in told(heard)
+        assert m.Post in {sender for sender, _ in told(heard)}
 
 
 def test_cache_invalidated_tells_of_many_to_many() -> None:
@@ -193,7 +193,7 @@ def test_what_did_not_happen_is_not_told() -> None:
             with pytest.raises(ZeroDivisionError), transaction.atomic():
                 one.save()
                 raise ZeroDivisionError
-            sid = transaction.savepoint()
+            sid = savepoint()
             one.save()
             transaction.savepoint_rollback(sid)
         assert {sender for sender, _ in told(heard)} == {m.Tag}, "savepoint"

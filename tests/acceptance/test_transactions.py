@@ -16,7 +16,7 @@ from django.urls import path
 from tests import models as m
 from tests.watching import Read, assert_dropped, assert_hit, hits, prime
 
-from .tools import ALL, MANUAL, costs, is_cached, post
+from .tools import ALL, MANUAL, costs, is_cached, post, savepoint
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
@@ -221,11 +221,11 @@ def test_savepoints_in_savepoints(world: World) -> None:
     """Each level takes along what it undoes, deeper ones included, and keeps what stood before."""
     prime(world.tags)
     with transaction.atomic():
-        first = transaction.savepoint()
+        first = savepoint()
         world.change(which="other")
-        second = transaction.savepoint()
+        second = savepoint()
         world.change()
-        third = transaction.savepoint()
+        third = savepoint()
         m.Tag.objects.create(name="red")
         transaction.savepoint_rollback(third)
         transaction.savepoint_commit(second)
@@ -239,7 +239,7 @@ def test_savepoints_in_savepoints(world: World) -> None:
 def test_a_savepoint_may_be_rolled_back_twice(world: World) -> None:
     """A savepoint lives on after a rollback to it, and can be rolled back to again."""
     with transaction.atomic():
-        sid = transaction.savepoint()
+        sid = savepoint()
         world.change()
         transaction.savepoint_rollback(sid)
         world.change()

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from django.db import connections
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from redis.connection import AbstractConnection
 
 from tests import models as m
 from tests.watching import hits
+
+#: ``transaction.savepoint``, as Django 6.1 calls it.
+savepoint = getattr(transaction, "savepoint_create", None) or transaction.savepoint
 
 #: Everything is cached without being asked.
 ALL = {"*.*": {"ops": "all", "timeout": 60}}

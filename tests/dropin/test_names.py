@@ -8,6 +8,7 @@ one stand its known mistakes, each with what happens here instead.
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -338,6 +339,22 @@ def test_commands(command: str, arguments: list[str]) -> None:
     assert app == "cacheops_lite"
     parser = load_command_class(app, command).create_parser("manage.py", command)
     parser.parse_args(arguments)
+
+
+# -- the guide ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {*CALLS, *SETTINGS, *METHODS, *PLACES["signals"], *PLACES["redis"]}
+        | {"ops", "timeout", "lock", "db_agnostic", "cache_on_save", "local_get"}
+    ),
+)
+def test_the_guide_names_it(name: str) -> None:
+    """Who comes from django-cacheops finds every name in the migration guide."""
+    guide = Path(__file__).resolve().parents[2] / "docs" / "migrating_from_cacheops.rst"
+    assert re.search(rf"\b{name}\b", guide.read_text())
 
 
 # -- mistakes that are not repeated ------------------------------------------------------------

@@ -9,7 +9,7 @@ from django.utils import translation
 
 from cacheops_lite import CacheopsLibrary, cached_as
 
-from ..models import Category, Setting
+from ..models import Category, Product, Setting
 
 register = CacheopsLibrary()
 
@@ -22,6 +22,7 @@ def cache_menu(context: Any, name: str) -> Callable[[Any], Any]:
         return lambda func: func
     return cached_as(
         Category,
+        Product,
         Setting.objects.filter(name="menu"),
         extra=("menu", name, translation.get_language()),
         timeout=24 * 60 * 60,
