@@ -278,7 +278,7 @@ class Dice(random.Random):
         path = self.choice(sorted(INNER[model]))
         inner = INNER[model][path]._default_manager.filter(self.condition(model=INNER[model][path]))
         inner = inner.filter(pk=OuterRef(path)).order_by("pk").values("pk")[:1]
-        found = Coalesce(Subquery(inner), Value(0))
+        found = Coalesce(Subquery(inner), Value(0), output_field=models.BigIntegerField())
         if self.chance():
             found = Case(When(Exists(inner), then=Value(1)), default=Value(0))
         queryset = queryset.annotate(found=found)

@@ -7,6 +7,7 @@ The same path serves rows (``fetch``, ``get``) and single results (``count``, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -132,7 +133,12 @@ def read_plan(cache: engine.Engine, plan: Plan, using: str, main: str) -> ReadPl
             TablePlan(cache.table(table, using), conjs, table in dynamic)
             for table, conjs in plan.tables.items()
         )
-        ready = ReadPlan(cache.entry_key(cache.table(main, using), plan.digest), tables)
+        digest = plan.digest
+        if not fixed:
+            # A shared main table joined to a tenant's: each tenant has an entry of its own.
+            names = "\0".join(table.table for table in tables)
+            digest = blake2b(names.encode(), key=digest, digest_size=len(digest)).digest()
+        ready = ReadPlan(cache.entry_key(cache.table(main, using), digest), tables)
         if fixed:
             _ready.set(plan.digest, ready)
     return ready

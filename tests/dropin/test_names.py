@@ -387,6 +387,31 @@ def test_a_prefix_that_looks_at_tables_invalidates(settings: Any, prefix: Any) -
     assert seen == [False]
 
 
+def test_a_prefix_for_some_tables_of_a_query(settings: Any) -> None:
+    """A query of a shared table that joins a tenant's has a result for each tenant."""
+    tenant = "t1"
+    settings.CACHEOPS_PREFIX = lambda query: (
+        "shared:" if set(query.tables) <= {"tests_post"} else f"{tenant}:"
+    )
+    one = post()
+    read = lambda: [  # noqa: E731
+        each.author.name for each in m.Post.objects.select_related("author").cache()
+    ]
+    assert is_cached(read)
+    tenant = "t2"
+    with hits() as seen:
+        read()
+    assert seen == [False]
+    assert is_cached(read)
+    tenant = "t1"
+    with hits() as seen:
+        assert read() == ["Ann"]
+    assert seen == [True]
+    one.author.name = "Bea"
+    one.author.save()
+    assert read() == ["Bea"]
+
+
 def test_a_prefix_that_needs_a_table_where_there_is_none(settings: Any) -> None:
     """``query.table`` and ``query.db`` of a key of the simple cache say what is wrong."""
     for prefix in (lambda query: query.table, lambda query: query.db):
