@@ -20,14 +20,15 @@ def by_hand(queryset: Any) -> Any:
 
 def invalidator() -> Callable[[Any], Any] | None:
     """A function of an object, or ``None``."""
+    drop: Callable[[Any], Any] | None = None
     if PEER in ("cacheops", "insideout"):
-        return import_module("cacheops").invalidate_obj
-    if PEER == "ours":
-        return import_module("cacheops_lite").invalidate_obj
-    if PEER == "cachalot":
+        drop = import_module("cacheops").invalidate_obj
+    elif PEER == "ours":
+        drop = import_module("cacheops_lite").invalidate_obj
+    elif PEER == "cachalot":
         invalidate = import_module("cachalot.api").invalidate
-        return lambda instance: invalidate(type(instance))
-    return None
+        drop = lambda instance: invalidate(type(instance))  # noqa: E731
+    return drop
 
 
 def versions() -> dict[str, str]:

@@ -77,11 +77,16 @@ MODELS = list(VALUES)
 LIKELY = [m.Post, m.Post, m.Post, m.Author, m.Tag, m.Category, m.Restaurant, *MODELS]
 
 
+RAW_NAMES = ("raw_sql", "raw_many")
+
+
 class Drawn:
     """One write: ``run()`` does it. Its repr is what a failing example prints."""
 
     def __init__(self, name: str, run: Callable[[], Any], args: str) -> None:
         self.name, self.run, self.args = name, run, args
+        #: Whether it is SQL and no more: it never touches Django's transactions.
+        self.raw = name in RAW_NAMES
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.args}>"
@@ -169,7 +174,7 @@ def writes(draw: Any) -> Drawn:
 
 def raw_writes() -> st.SearchStrategy[Drawn]:
     """Writes that never touch Django's transactions."""
-    return st.one_of(*(WRITES[name][-1]() for name in ("raw_sql", "raw_many")))
+    return st.one_of(*(WRITES[name][-1]() for name in RAW_NAMES))
 
 
 def a_model(draw: Any, pool: Sequence[Any] = LIKELY) -> Any:

@@ -325,7 +325,7 @@ class Dice(random.Random):
         name = self.choice(COLUMNS[model])
         order = self.choice([F(name), Lower(F(name)), F(name).desc(), F("pk")])
         queryset = queryset.order_by(order, "pk")
-        if self.chance() and shape != "distinct":
+        if self.chance():
             start = self.choice([0, 0, 1])
             queryset = queryset[start : start + self.choice([1, 2])]
         return queryset

@@ -13,7 +13,7 @@ from django.db.models import Sum
 from cacheops_lite import conf
 from tests import models as m
 
-from .tools import ALL, is_cached, post, stored
+from .tools import ALL, is_cached, messages, post, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -210,7 +210,7 @@ def test_a_wrong_profile_is_an_error_that_says_what_to_do(settings: Any, case: s
     settings.CACHEOPS, words = WRONG[case]
     with pytest.raises(ImproperlyConfigured) as caught:
         list(m.Post.objects.all())
-    found = [message for message in checks.run_checks() if message.id.startswith("cacheops_lite")]
+    found = messages()
     assert [type(message) for message in found] == [checks.Error]
     for text in (str(caught.value), found[0].msg):
         assert [word for word in words if word not in text] == []
@@ -229,7 +229,7 @@ def test_wrong_defaults_are_an_error(settings: Any) -> None:
 def test_a_pattern_that_matches_nothing_is_warned_of(settings: Any, pattern: str) -> None:
     """A pattern for no installed app or model gets a warning that names it."""
     settings.CACHEOPS = {pattern: {"timeout": 60}}
-    (message,) = [one for one in checks.run_checks() if one.id.startswith("cacheops_lite")]
+    (message,) = messages()
     assert isinstance(message, checks.Warning)
     assert pattern in message.msg
     assert "app_label.model_name" in message.hint
@@ -241,4 +241,4 @@ def test_a_pattern_that_matches_nothing_is_warned_of(settings: Any, pattern: str
 def test_a_pattern_that_matches_is_not_warned_of(settings: Any, pattern: str) -> None:
     """The checks are silent about a right configuration."""
     settings.CACHEOPS = {pattern: {"timeout": 60}}
-    assert [one for one in checks.run_checks() if one.id.startswith("cacheops_lite")] == []
+    assert messages() == []

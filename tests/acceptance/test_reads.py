@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,12 @@ def world(settings: Any) -> None:
 
 def rows(queryset: Any) -> list[Any]:
     return [plain(item) for item in queryset]
+
+
+def all_related(queryset: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated since Django 6.1
+        return queryset.select_related()
 
 
 #: What may be called on a queryset of posts; what it returns is comparable.
@@ -86,7 +93,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     "dates": lambda q: list(q.dates("day", "month")),
     "datetimes": lambda q: list(q.datetimes("created", "hour")),
     "select_related": lambda q: rows(q.select_related("author", "category")),
-    "select_related of all": lambda q: rows(q.select_related()),
+    "select_related of all": lambda q: rows(all_related(q)),
     "only": lambda q: rows(q.only("title")),
     "defer": lambda q: rows(q.defer("text")),
     "annotate": lambda q: [(p.pk, p.n, p.twice) for p in

@@ -16,9 +16,9 @@ from django.core.management.base import SystemCheckError
 from cacheops_lite import conf
 from tests import models as m
 
-from .tools import MANUAL, post
+from .tools import MANUAL, messages, post
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 SENTINEL = {"locations": [("127.0.0.1", 1)], "service_name": "main"}
 
@@ -28,13 +28,9 @@ def manual(settings: Any) -> None:
     settings.CACHEOPS = MANUAL
 
 
-def found() -> list[checks.CheckMessage]:
-    return [one for one in checks.run_checks() if one.id and one.id.startswith("cacheops_lite")]
-
-
 def test_a_right_configuration_is_silent() -> None:
     """``manage.py check`` has nothing to say about a configuration that works."""
-    assert found() == []
+    assert messages() == []
     call_command("check", stdout=StringIO(), stderr=StringIO())
 
 
@@ -51,7 +47,7 @@ def test_a_right_configuration_is_silent() -> None:
 def test_an_unreachable_server_is_a_warning_at_start(settings: Any, redis: Any) -> None:
     """A server that does not answer is warned of with what to do, and the site works without it."""
     settings.CACHEOPS_REDIS = redis
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Warning)
     assert "does not answer" in message.msg
     assert "CACHEOPS_REDIS" in message.hint and "database" in message.hint
@@ -75,7 +71,7 @@ def test_a_wrong_password_is_a_warning_at_start(settings: Any, redis_client: Any
             if settings.TEST_REDIS.partition("://")[1] == ""
             else pytest.skip("needs the private server")
         )
-        (message,) = found()
+        (message,) = messages()
         assert isinstance(message, checks.Warning)
         assert "WRONGPASS" in message.msg or "invalid" in message.msg.lower()
     finally:
@@ -85,7 +81,7 @@ def test_a_wrong_password_is_a_warning_at_start(settings: Any, redis_client: Any
 def test_both_ways_to_redis_are_an_error(settings: Any) -> None:
     """CACHEOPS_REDIS and CACHEOPS_SENTINEL together are refused by the check and at first use."""
     settings.CACHEOPS_SENTINEL = SENTINEL
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Error)
     assert "CACHEOPS_REDIS" in message.msg and "CACHEOPS_SENTINEL" in message.msg
     assert "remove" in message.hint
@@ -98,7 +94,7 @@ def test_both_ways_to_redis_are_an_error(settings: Any) -> None:
 def test_no_way_to_redis_is_an_error(settings: Any) -> None:
     """Profiles without CACHEOPS_REDIS are refused by the check and at first use."""
     settings.CACHEOPS_REDIS = None
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Error)
     assert "CACHEOPS_REDIS" in message.msg and "redis://" in message.hint
     with pytest.raises(ImproperlyConfigured, match=r"CACHEOPS_REDIS.*redis://"):
@@ -109,7 +105,7 @@ def test_nothing_configured_is_fine(settings: Any) -> None:
     """An app that is installed and not configured is silent, and does nothing."""
     settings.CACHEOPS = {}
     settings.CACHEOPS_REDIS = None
-    assert found() == []
+    assert messages() == []
     post()
     assert m.Post.objects.count() == 1
 
@@ -129,7 +125,7 @@ def test_nothing_configured_is_fine(settings: Any) -> None:
 def test_what_is_no_address_is_an_error(settings: Any, redis: Any, words: list[str]) -> None:
     """A CACHEOPS_REDIS that cannot be understood is an error of the check, and at first use."""
     settings.CACHEOPS_REDIS = redis
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Error)
     assert "CACHEOPS_REDIS" in message.msg + message.hint
     with pytest.raises(ImproperlyConfigured) as caught:
@@ -143,7 +139,7 @@ def test_half_a_sentinel_is_an_error(settings: Any, missing: str) -> None:
     """A CACHEOPS_SENTINEL without what it needs says what is missing."""
     settings.CACHEOPS_REDIS = None
     settings.CACHEOPS_SENTINEL = {k: v for k, v in SENTINEL.items() if k != missing}
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Error)
     assert missing in message.msg and "CACHEOPS_SENTINEL" in message.msg
 
@@ -153,7 +149,7 @@ def test_an_unreachable_sentinel_is_a_warning(settings: Any) -> None:
     settings.CACHEOPS_REDIS = None
     settings.CACHEOPS_SENTINEL = SENTINEL
     started = time.monotonic()
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Warning)
     post()
     assert len(m.Post.objects.cache()) == 1
@@ -164,7 +160,7 @@ def test_the_old_app_beside_the_new_is_an_error(monkeypatch: pytest.MonkeyPatch)
     """'cacheops' and 'cacheops_lite' in one project would patch the same methods."""
     both = SimpleNamespace(INSTALLED_APPS=["cacheops", "cacheops_lite"])
     monkeypatch.setattr("cacheops_lite.checks.settings", both)
-    (message,) = found()
+    (message,) = messages()
     assert isinstance(message, checks.Error)
     assert "INSTALLED_APPS" in message.hint
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from django.core import checks
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from redis.connection import AbstractConnection
@@ -103,6 +104,11 @@ def post(title: str = "a post", **values: Any) -> m.Post:
     if "category" not in values:
         values["category"] = m.Category.objects.get_or_create(slug="one", title="one")[0]
     return m.Post.objects.create(title=title, **values)
+
+
+def messages() -> list[checks.CheckMessage]:
+    """What our system checks have to say."""
+    return checks.run_checks(tags=["cacheops"])
 
 
 @contextmanager
