@@ -11,7 +11,20 @@ from typing import Any
 
 from django.db import models
 from django.db.models import (
-    Avg, Case, Count, Exists, F, FilteredRelation, Max, Min, OuterRef, Q, Subquery, Sum, Value, When,
+    Avg,
+    Case,
+    Count,
+    Exists,
+    F,
+    FilteredRelation,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
     Window,
 )  # fmt: skip
 from django.db.models.functions import Length, Lower, RowNumber, TruncMonth
@@ -381,7 +394,9 @@ def _shaped(draw: Any, queryset: Any, model: Any, shape: str) -> Drawn:
         queryset = flavour(*names)
         return Drawn(queryset.distinct() if shape == "distinct" else queryset, "fetch")
     if shape == "slice":
-        order = draw(st.sampled_from([F(column()), Lower(F(column())), F(column()).desc(), F("pk")]))
+        order = draw(
+            st.sampled_from([F(column()), Lower(F(column())), F(column()).desc(), F("pk")])
+        )
         start = draw(st.sampled_from([0, 0, 1]))
         # Rows that a join to many repeats look alike here, so in whichever order they come.
         names = [name for name in COLUMNS[model] if name not in TO_MANY]
@@ -411,7 +426,9 @@ def _shaped(draw: Any, queryset: Any, model: Any, shape: str) -> Drawn:
             "size": Length("author__name"),
             "voted": Count("tags"),
             "best": Subquery(
-                m.Comment.objects.filter(object_id=OuterRef("pk")).order_by("-pk").values("text")[:1]
+                m.Comment.objects.filter(object_id=OuterRef("pk"))
+                .order_by("-pk")
+                .values("text")[:1]
             ),
             "busy": Exists(m.Tag.objects.filter(posts=OuterRef("pk"), name="a")),
         }

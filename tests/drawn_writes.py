@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 from . import drawn_reads
 from . import models as m
 from .drawn_reads import (
-    BIGS, CODES, DAYS, KEYS, MOMENTS, MONEY, NUMBERS, SPANS, STATUS, TIMES, TRUTH, UUIDS, WORDS,
+    BIGS,
+    CODES,
+    DAYS,
+    KEYS,
+    MOMENTS,
+    MONEY,
+    NUMBERS,
+    SPANS,
+    STATUS,
+    TIMES,
+    TRUTH,
+    UUIDS,
+    WORDS,
     conditions,
 )  # fmt: skip
 
@@ -244,8 +256,11 @@ def create(draw: Any) -> Any:
             make(model, key, values).save()
 
     model = a_model(draw)
-    return run, model, some_values(draw, model, all_of_them=True), draw(
-        st.sampled_from(["save", "acreate"])
+    return (
+        run,
+        model,
+        some_values(draw, model, all_of_them=True),
+        draw(st.sampled_from(["save", "acreate"])),
     )
 
 
@@ -411,8 +426,10 @@ def update_subquery(draw: Any) -> Any:
         else:
             queryset.order_by("pk").update(views=F("pk"))
 
-    return run, a_queryset(draw, m.Post), draw(
-        st.sampled_from(["subquery", "exists", "in", "ordered"])
+    return (
+        run,
+        a_queryset(draw, m.Post),
+        draw(st.sampled_from(["subquery", "exists", "in", "ordered"])),
     )
 
 
@@ -479,8 +496,13 @@ def bulk_update(draw: Any) -> Any:
 
     model = a_model(draw)
     keys = draw(st.lists(st.sampled_from(keys_of(model)), min_size=1, max_size=3, unique=True))
-    return run, model, keys, some_values(draw, model), draw(st.booleans()), draw(
-        st.sampled_from([None, 1])
+    return (
+        run,
+        model,
+        keys,
+        some_values(draw, model),
+        draw(st.booleans()),
+        draw(st.sampled_from([None, 1])),
     )
 
 
@@ -598,9 +620,11 @@ def many_to_many(draw: Any) -> Any:
         elif how == "set and clear":
             manager.set(present, clear=True, **through)
         elif how == "create":
-            manager.create(**{"title" if target is m.Post else "name": "a"}, **(
-                _needed("") if target is m.Post else {}
-            ), **through)
+            manager.create(
+                **{"title" if target is m.Post else "name": "a"},
+                **(_needed("") if target is m.Post else {}),
+                **through,
+            )
         else:
             manager.remove(*keys)
 
@@ -756,8 +780,11 @@ def raw_sql(draw: Any) -> Any:
         statements[name if name in statements else names[len(name) % len(names)]](key, word)
 
     names = sorted({*RAW, *(name for some in RAW_OF.values() for name in some)})
-    return run, draw(st.sampled_from(names)), draw(st.sampled_from(KEYS)), draw(
-        st.sampled_from(WORDS)
+    return (
+        run,
+        draw(st.sampled_from(names)),
+        draw(st.sampled_from(KEYS)),
+        draw(st.sampled_from(WORDS)),
     )
 
 
@@ -769,8 +796,10 @@ def raw_many(draw: Any) -> Any:
                 "UPDATE tests_author SET name = %s WHERE id = %s", [(word, key) for key in keys]
             )
 
-    return run, draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=2)), draw(
-        st.sampled_from(WORDS)
+    return (
+        run,
+        draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=2)),
+        draw(st.sampled_from(WORDS)),
     )
 
 

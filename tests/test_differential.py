@@ -18,13 +18,18 @@ from django.db import DatabaseError, connection, transaction
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test,
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
 )  # fmt: skip
 
 from cacheops_lite.core.entry import Change
 from cacheops_lite.orm import rawwrites, reads, rows_lookup, transactions, writes
 
-from . import drawn_reads, drawn_writes, models as m
+from . import drawn_reads, drawn_writes
+from . import models as m
 from .conftest import reset_cacheops
 from .watching import hits
 
@@ -296,7 +301,9 @@ def populate() -> None:
     words = ["a", "b", "ä"]
     for key, word in zip(drawn_reads.KEYS, words, strict=True):
         m.Author.objects.create(pk=key, name=word)
-        m.Category.objects.create(pk=key, title=word, slug=f"{word}{key}", parent_id=key - 1 or None)
+        m.Category.objects.create(
+            pk=key, title=word, slug=f"{word}{key}", parent_id=key - 1 or None
+        )
         m.Tag.objects.create(pk=key, name=word)
         m.Person.objects.create(pk=key, name=word)
         m.Group.objects.create(pk=key, name=word)

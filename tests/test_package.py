@@ -51,7 +51,9 @@ def test_exceptions_are_there_without_settings() -> None:
     ) == "True"  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in cacheops_lite.__all__ if n not in ("VERSION", "__version__")])
+@pytest.mark.parametrize(
+    "name", [n for n in cacheops_lite.__all__ if n not in ("VERSION", "__version__")]
+)
 def test_public_names_load_when_used(name: str) -> None:
     """Every name that the package promises is there, once Django is set up."""
     assert getattr(cacheops_lite, name) is not None

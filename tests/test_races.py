@@ -221,9 +221,7 @@ def test_two_writers_of_many_rows_do_not_deadlock(world: World) -> None:
                 category=category
             )
 
-    actors = [
-        Actor(lambda o=o, c=c: write(o, c)) for o, c in (("pk", world.a), ("-pk", world.b))
-    ]
+    actors = [Actor(lambda o=o, c=c: write(o, c)) for o, c in (("pk", world.a), ("-pk", world.b))]
     for actor in actors:
         actor.finish()
     assert_fresh(world.of(world.a))

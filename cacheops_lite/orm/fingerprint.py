@@ -91,7 +91,8 @@ def text_hash(compiler: Any, sql: str, using: str, kind: str, packing: str) -> A
     columns = ";".join(spell_field(_output_field(column[0])) for column in select)
     # What a stored moment becomes: naive, or aware in the zone of the connection.
     zone = compiler.connection.timezone_name if settings.USE_TZ else "naive"
-    text = "\x00".join((_VERSION, zone, kind, using, packing, columns, sql, ""))
+    parts = [_VERSION, zone, kind, using, packing, columns, sql, ""]
+    text = "\x00".join(parts)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE)
 
 

@@ -5,7 +5,8 @@ A range has no value to look up by, so the *condition* becomes the column: a que
 ``category_id,views>100`` tells writers what to compute for the old and the new row. One stamp per
 condition, one key in the MGET of a hit; the number of schemes of a table is bounded, and past the
 bound such a condition widens like any other. Constants are rounded outwards (three digits, full
-hours, full minutes of a duration), so that a moving limit does not bring a new scheme with every query.
+hours, full minutes of a duration), so that a moving limit does not bring a new scheme with every
+query.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from django.test import TransactionTestCase
 
 from cacheops_lite import engine
 from cacheops_lite.orm import reads, rows, rows_lookup, transactions, writes
+from tests import auditing
 
 Rows = list[tuple[Any, ...]]
 
@@ -201,23 +202,15 @@ def _note_reasons(recorder: Recorder) -> None:
             recorder.bypassed[tried.reason] += 1
         return tried
 
-    def check_quick(query: Any, using: str, profile: Any, packing: str, plan: Any) -> None:
+    def check_quick(*known: Any) -> None:
         recorder.counts["quick"] += 1
-        if "|" not in packing:  # count and exists compile another query than this one
-            return
-        compiler = query.chain().get_compiler(using)
-        exact = plan_compiler(compiler, using, profile, "rows", packing).plan
-        if exact is None or comparable(exact) != comparable(plan):
-            recorder.said("", f"PLAN: quick {plan}\n  compiled {exact}\n  {query}")
+        try:
+            auditing.compare(*known)
+        except AssertionError as difference:
+            recorder.said("", f"PLAN: {difference}")
 
     reads.plan_compiler = planned
     reads.audit.append(check_quick)
-
-
-def comparable(plan: reads.Plan) -> tuple[Any, ...]:
-    """What of a plan decides: the key, the dependencies in any order, whether it is cached."""
-    tables = {table: frozenset(conjs) for table, conjs in plan.tables.items()}
-    return plan.digest, tables, frozenset(plan.dynamic), plan.reason
 
 
 def differ(cached: Rows, fresh: Rows | None) -> str:

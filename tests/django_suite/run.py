@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import django
 
-from tests import servers
+from tests import databases
 
 from . import apps, source
 
@@ -59,7 +59,7 @@ def main() -> int:
     allowed = read_exceptions()
     database = None
     if options.db == "postgres":
-        database = servers.start_postgres()
+        database = databases.start_postgres()
         os.environ["DJANGO_SUITE_POSTGRES"] = str(database.folder)
     try:
         bad = run_all(there, modes, tests, allowed, options)

@@ -15,7 +15,7 @@ CACHEOPS = {"*.*": {"ops": "all", "timeout": 60}}
 CACHEOPS_REDIS = os.environ.get("DJANGO_SUITE_REDIS", "")
 
 if folder := os.environ.get("DJANGO_SUITE_POSTGRES"):
-    from tests.servers import postgres_settings
+    from tests.databases import postgres_settings
 
     DATABASES = {
         "default": postgres_settings(Path(folder), "suite_default"),

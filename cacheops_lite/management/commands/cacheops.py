@@ -1,4 +1,4 @@
-"""``./manage.py cacheops explain "Post.objects.filter(category=3)"``: why, and on what it depends."""
+"""``./manage.py cacheops explain EXPRESSION``: why a queryset is cached, and on what it hangs."""
 
 from __future__ import annotations
 
