@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="only this package, on the demo's data")
     add("--database", choices=["sqlite", "postgres"], default="sqlite")
     add("--rounds", type=int, default=11, help="rounds of each workload (%(default)s)")
-    add("--times", type=int, default=60, help="operations in a round at most (%(default)s)")
+    add("--times", type=int, default=200, help="operations in a round at most (%(default)s)")
     add("--quantile", type=float, default=0.5,
         help="of a round's operations; less where the machine is busy (%(default)s)")  # fmt: skip
     add("--peers", nargs="+", choices=list(peers.PEERS), default=list(peers.PEERS))

@@ -175,14 +175,15 @@ def invalidate(dependents: int) -> Callable[[], Case | None]:
             list(Item.objects.filter(group=group).values_list("pk")[n : n + 1])
         saved = keys.save()
 
+        def between() -> None:
+            keys.restore(saved)
+
         def depends() -> object:
             return list(Item.objects.filter(group=group).values_list("pk")[0:1])
 
-        # A handful of drops for each round: what was dropped must be brought back before each.
-        return Case(
-            "drop", [lambda: drop(item), depends], between=lambda: keys.restore(saved),
-            most=3 if dependents > 1 else 20,
-        )  # fmt: skip
+        # Few drops in a round, and as few for one dependent as for many: bringing back takes time,
+        # and leaves the processor with other things in its caches.
+        return Case("drop", [lambda: drop(item), depends], between=between, most=3)
 
     return make
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import django
+import hypothesis
 import pytest
 import redis
 from django.conf import settings
@@ -18,6 +19,12 @@ from . import databases, servers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Machines are busy: no example is late. In CI the same examples each time, so that a red run means
+# a change; everywhere else new ones at every run.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_report_header() -> str:

@@ -18,19 +18,14 @@ from .watching import hits
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
 
-@pytest.mark.parametrize(
-    ("lookup", "found"),
-    [("", 0), ("__gt", 0), ("__gte", 0), ("__lt", 1), ("__lte", 1), ("__in", 0)],
-)
-def test_value_beyond_its_column(lookup: str, found: int) -> None:
+@pytest.mark.parametrize("lookup", ["exact", "gt", "gte", "lt", "lte"])
+def test_value_beyond_its_column(lookup: str) -> None:
     """A number that the column cannot hold is decided without SQL, also for a known shape."""
-    m.OrderLine.objects.create(order=1, line=1)
-    for value in (10**30, 5, 10**30):
-        asked = [value] if lookup == "__in" else value
+    m.OrderLine.objects.create(order=1, line=1, quantity=1)
+    for value in (10**30, 5, 10**30, -(10**30)):
         for _ in range(2):
-            lines = m.OrderLine.objects.filter(**{f"quantity{lookup}": asked}).cache()
-            expected = int(5 > 1) if value == 5 and lookup in ("__lt", "__lte") else found
-            assert len(lines) == (0 if value == 5 and lookup not in ("__lt", "__lte") else expected)
+            lines = m.OrderLine.objects.filter(**{f"quantity__{lookup}": value})
+            assert len(lines.cache()) == len(lines.nocache())
 
 
 def test_ordering_of_the_model_changes() -> None:

@@ -133,6 +133,7 @@ class Paused:
         self.gate = Gate()
         self.seen = False
         self.actor: Actor | None = None
+        self.thread: threading.Thread | None = None
 
     def __enter__(self) -> Paused:
         self._tapped = tapped()
@@ -155,6 +156,7 @@ class Paused:
         return self.actor.finish()
 
     def _run(self) -> Any:
+        self.thread = threading.current_thread()
         with connection.execute_wrapper(self._wrapper):
             return self.function()
 
@@ -168,7 +170,7 @@ class Paused:
         return result
 
     def _at_trip(self, trip: str) -> None:
-        if self.seen and threading.current_thread() is self.actor:
+        if self.seen and threading.current_thread() is self.thread:
             self.gate.wait_here()
 
 

@@ -323,6 +323,8 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
         state = pending(connection)
     if state.dirty and (state.everything or not state.dirty.isdisjoint(tables)):
         return "the current transaction has written a table of this query"
+    if connection.vendor == "mysql" and _reads_uncommitted(connection):
+        return "the connection reads what is not committed (isolation level)"
     inside = connection.in_atomic_block or state.raw or _manual(connection)
     if inside and (connection.needs_rollback or connection.closed_in_transaction):
         return "the transaction is broken; the database says so"
@@ -335,6 +337,14 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
     if connection.vendor == "sqlite" and is_wal(connection):
         return "the transaction reads from a snapshot (SQLite, WAL)"
     return ""
+
+
+def _reads_uncommitted(connection: BaseDatabaseWrapper) -> bool:
+    # What others roll back later is never bumped. (PostgreSQL has no such level.)
+    level = getattr(connection, "isolation_level", None)
+    if level is None:  # not connected yet
+        level = connection.settings_dict["OPTIONS"].get("isolation_level")
+    return str(level).lower() == "read uncommitted"
 
 
 def _manual(connection: BaseDatabaseWrapper) -> bool:
@@ -353,7 +363,7 @@ def _snapshot_isolation(connection: BaseDatabaseWrapper, state: Pending) -> bool
             connection, state
         )
     if connection.vendor == "mysql":
-        return level not in ("read committed", "read uncommitted")
+        return level != "read committed"
     return connection.vendor != "sqlite"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -152,6 +154,20 @@ def test_what_was_chosen_stays_through_filters() -> None:
         lambda: chosen.only("title"),
     ):
         assert is_cached(lambda narrowed=narrowed: list(narrowed()))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda q: pickle.loads(pickle.dumps(q))]
+)
+def test_what_was_chosen_stays_in_copies(copied: Callable[[Any], Any]) -> None:
+    """A copied or pickled queryset is what it was: cached as chosen, and evaluated by itself."""
+    post()
+    chosen = m.Post.objects.cache(ops=["fetch", "get"], timeout=5)
+    assert cached_ops(lambda: copied(chosen).all()) == {"fetch", "get"}
+    rows = list(chosen)
+    with costs() as spent:
+        assert list(copied(chosen)) == rows
+    assert spent.sql == []
 
 
 def test_slices_and_values_can_be_asked_for_caching() -> None:

@@ -70,7 +70,11 @@ def test_redis_is_configured_by_url_or_dict(settings: Any, tcp: Any, form: str) 
     """Each form of CACHEOPS_REDIS leads to the server and the database that it names."""
     server, port = tcp
     settings.CACHEOPS_REDIS = forms(str(server.socket), port)[form]
-    post()
+    one = post()
+    assert is_cached(lambda: list(m.Post.objects.cache()))
+    one.title = "changed"
+    one.save()
+    assert [each.title for each in m.Post.objects.cache()] == ["changed"]
     assert is_cached(lambda: list(m.Post.objects.cache()))
     with redis.Redis(port=port, password="secret", db=3) as client:
         assert len(stored(client)) == 1

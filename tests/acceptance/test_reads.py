@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import FieldError, SynchronousOnlyOperation
+from django.db import connections
 from django.db.models import Avg, Count, F, Max, Prefetch, Q, Sum
 from django.utils import timezone
 
 from tests import models as m
-from tests.watching import plain
+from tests.watching import hits, plain
 
 from .tools import ALL, MANUAL, costs, is_cached, post
 
@@ -340,6 +341,39 @@ def test_in_an_event_loop_a_hit_is_refused_as_a_miss_is(name: str) -> None:
         return await sync_to_async(read)(m.Post.objects.cache())
 
     assert async_to_sync(rightly)() == read(m.Post.objects.nocache())
+
+
+def test_async_reads_in_a_running_loop() -> None:
+    """In an event loop many reads at once are right, are hits the second time, and see writes."""
+
+    async def read_all() -> list[Any]:
+        posts = m.Post.objects.cache()
+        return await asyncio.gather(
+            posts.acount(),
+            posts.aexists(),
+            posts.aaggregate(Sum("views")),
+            posts.values_list("title", flat=True).aget(views=3),
+            posts.afirst(),
+            *(posts.aget(views=number) for number in range(6)),
+            collect(posts.order_by("pk")),
+        )
+
+    async def body() -> None:
+        try:
+            first = await read_all()
+            with hits() as seen:
+                assert await read_all() == first
+            assert seen == [True] * 12
+            one = await m.Post.objects.aget(views=3)
+            one.title = "new"
+            await one.asave()
+            assert (await read_all())[3] == "new"
+            await m.Post.objects.filter(views=3).adelete()
+            assert await m.Post.objects.cache().acount() == 5
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    asyncio.run(body())
 
 
 # -- whose results they are --------------------------------------------------------------------
