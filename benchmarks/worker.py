@@ -32,18 +32,18 @@ class Worker:
 
     def hello(self) -> dict[str, Any]:
         """Who this is and what it can run."""
-        from . import dialects, workloads
+        from . import catalogue, dialects
 
         return {
             "versions": dialects.versions(),
-            "table": list(workloads.TABLE),
-            "sizes": list(workloads.SIZES),
+            "table": list(catalogue.TABLE),
+            "sizes": list(catalogue.SIZES),
             "curves": {
                 curve: {
                     "unit": unit,
-                    "points": {point: workloads.name_of(curve, point) for point in points},
+                    "points": {point: catalogue.name_of(curve, point) for point in points},
                 }
-                for curve, (unit, points) in workloads.CURVES.items()
+                for curve, (unit, points) in catalogue.CURVES.items()
             },
         }
 
@@ -63,14 +63,14 @@ class Worker:
 
     def prepare(self, name: str) -> dict[str, Any]:
         """Make a workload ready; ``skip`` if this peer has no such thing."""
-        from . import workloads
+        from . import catalogue
         from .watch import Keys
 
         self.case = None
         gc.unfreeze()
         Keys().clear()
         self.name, self.turn = name, 0
-        self.case = workloads.find(name)()
+        self.case = catalogue.find(name)()
         if self.case is None:
             return {"skip": True}
         if self.case.kind == "hit":
@@ -146,11 +146,11 @@ class Worker:
 
     def bytes(self, name: str) -> dict[str, Any]:
         """How many bytes a cached result takes in the server, everything divided by results."""
-        from . import dialects, watch, workloads
+        from . import catalogue, dialects, watch
 
         keys = watch.Keys()
-        keys.clear()
-        runs = workloads.SIZES[name]()
+        runs = catalogue.SIZES[name]()
+        keys.clear()  # choosing what to ask for has asked, too
         for run in runs:
             run()
         with watch.queries() as asked:

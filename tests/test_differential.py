@@ -383,7 +383,7 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
     ),
     "deletes are not seen": (
         writes, "delete",
-        lambda compiler, execute, kind: writes.explained(
+        lambda compiler, execute, kind, instance=None: writes.explained(
             compiler, lambda: execute(compiler, kind)
         ),
     ),

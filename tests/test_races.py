@@ -65,8 +65,9 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    yield World()
+    connection.close()  # whatever transaction a failed test has left open
 
 
 def retitle(world: World) -> None:
@@ -680,7 +681,7 @@ def test_transaction_control_among_other_statements(world: World, tail: str) -> 
             cursor.execute("COMMIT")
         assert elsewhere(read.cached) == []
         cursor.execute(f"BEGIN; UPDATE tests_post SET category_id = {world.a.pk}")
-        prime(world.of(world.c))
+        elsewhere(lambda: prime(read))
         cursor.execute("COMMIT")
     assert_fresh(read)
     assert len(read.cached()) == 2

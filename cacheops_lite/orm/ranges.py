@@ -53,8 +53,12 @@ def condition(field: Any, operator: str, value: Any) -> str | None:
 def _limit(kind: str, field: Any, operator: str, value: Any) -> str | None:
     upwards = operator[0] == "<"
     if kind == "decimal":
-        # A limit need not fit the column.
-        return _rounded(Decimal(str(value)), upwards) if _is_number(value) else None
+        if not _is_number(value):
+            return None
+        # A limit need not fit the column; nor need a stored number (SQLite keeps more digits than
+        # the column shows), so the limit moves out by one unit of the last place.
+        unit = Decimal(1).scaleb(-(getattr(field, "decimal_places", None) or 0))
+        return _rounded(Decimal(str(value)) + (unit if upwards else -unit), upwards)
     text = values.text(field, value, prepared=True)
     if text is None or text == values.NULL:
         return None

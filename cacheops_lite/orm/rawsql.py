@@ -44,8 +44,14 @@ _SKIPPED = re.compile(
     | '(?:[^']|'')*'    # string literal
     | "(?:[^"]|"")*"    # a name, or a string of MySQL
     | `(?:[^`]|``)*`
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$  # PostgreSQL: a body of code
     """,
     re.VERBOSE | re.DOTALL,
+)
+#: Statements that hold others.
+_BODY = re.compile(
+    r"create\s+(or\s+replace\s+)?(\S+\s*=\s*\S+\s+|constraint\s+|aggregate\s+|temp\w*\s+)*"
+    r"(trigger|procedure|function|event|package)\b"
 )
 #: MySQL: a backslash escapes, ``#`` begins a comment.
 _SKIPPED_BY_MYSQL = re.compile(
@@ -107,6 +113,8 @@ def _classify(sql: str) -> Kind:
 
 def _strongest(bare: str) -> Kind:
     """What the statements in one string do together."""
+    if _BODY.match(bare.lstrip(" \t\r\n'").lower()):
+        return Kind.DDL
     kinds = {_one(part) for part in bare.split(";") if part.strip(" \t\r\n(")}
     kinds.discard(Kind.READ)
     if not kinds:
