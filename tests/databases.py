@@ -61,6 +61,7 @@ def start_postgres(folder: Path | None = None) -> DatabaseServer:
         return [
             binaries / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=",
             "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off",
+            "-c", "max_prepared_transactions=4",
         ]  # fmt: skip
 
     # INT is PostgreSQL's fast shutdown; TERM would wait for open connections.

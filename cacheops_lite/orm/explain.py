@@ -81,7 +81,8 @@ def explain(queryset: Any, op: str) -> Explanation:
     if profile is None:
         reason = _why_not(queryset, op, settings)
         found = settings.profile(queryset.model._meta.label_lower)
-        if found is None:
+        if found is None or queryset.query.select_for_update:
+            # Some databases refuse to compile a locking query outside a transaction.
             return Explanation(label, op, False, reason)
         profile = replace(found, timeout=found.timeout or 1)
     query = queryset._chain().query

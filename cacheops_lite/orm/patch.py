@@ -110,6 +110,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield BaseDatabaseWrapper, "close", _around(_close)
     yield BaseDatabaseWrapper, "connect", _around(_connect)
     yield BaseDatabaseWrapper, "set_autocommit", _around(_set_autocommit)
+    yield BaseDatabaseWrapper, "run_and_clear_commit_hooks", _around(_commit_hooks)
     yield BaseDatabaseWrapper, "savepoint", _around(_savepoint)
     yield BaseDatabaseWrapper, "savepoint_rollback", _around(_savepoint_rollback)
     yield Model, "save_base", _around(by_hand.saving)
@@ -175,6 +176,8 @@ def _cursor_attribute(original: Wrapper, self: Any, name: str) -> Any:
     attribute = original(self, name)
     if name.startswith("copy") and callable(attribute):
         return rawwrites.copying(self, name, attribute)
+    if name in ("executescript", "stream"):
+        return rawwrites.scripting(self, name, attribute)
     return attribute
 
 
@@ -205,7 +208,16 @@ def _connect(original: Wrapper, self: Any) -> Any:
     return original(self)
 
 
+def _commit_hooks(original: Wrapper, self: Any) -> Any:
+    transactions.run_afterwards(self)
+    return original(self)
+
+
 def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, **kw: Any) -> Any:
+    if not autocommit:
+        # Only ``atomic`` asks for a BEGIN at once.
+        forced = args[0] if args else kw.get("force_begin_transaction_with_broken_autocommit")
+        transactions.pending(self).by_atomic = bool(forced)
     if autocommit and transactions.pending(self).dirty and not self.in_atomic_block:
         # Drivers commit what is open when autocommit is switched on.
         return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from weakref import WeakSet
 
@@ -78,6 +78,25 @@ def copying(cursor: Any, name: str, copy: Callable[..., Any]) -> Callable[..., A
         _collect(connection, text)
         block = copy(*args, **kwargs)
         return block if open_transaction(connection) else _settled(connection, block)
+
+    return collecting
+
+
+def scripting(cursor: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """``cursor.executescript(sql)`` of SQLite, ``cursor.stream(sql)`` of psycopg."""
+    connection = cursor.db
+
+    @wraps(method)
+    def collecting(sql: Any, *args: Any, **kwargs: Any) -> Any:
+        text = text_of(sql, cursor)
+        if not conf.current().profiles or (name == "stream" and classify(text) is Kind.READ):
+            return method(sql, *args, **kwargs)
+        state = pending(connection)
+        if name == "stream":
+            rows = partial(method, sql, *args, **kwargs)
+            return _write(connection, state, text, lambda: iter(list(rows())))
+        # A script commits what is open before it begins.
+        return _mixed(connection, state, text, lambda: method(sql, *args, **kwargs))
 
     return collecting
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, connections, transaction
@@ -35,7 +36,7 @@ class Pending:
 
     __slots__ = (
         "changes", "counts", "cursors", "dirty", "everything", "explained", "names", "notes", "raw",
-        "saved", "savepoints", "session_snapshot", "snapshot", "wal", "write_locked",
+        "after", "by_atomic", "saved", "savepoints", "session_snapshot", "snapshot", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,6 +53,10 @@ class Pending:
         self.notes: list[tuple[Any, dict[str, Any] | None]] = []
         #: Callbacks after the bump (``cache_on_save``).
         self.saved: list[Callable[[], None]] = []
+        #: What to call when the last commit is over.
+        self.after: list[Callable[[], None]] = []
+        #: ``atomic`` has switched autocommit off, and will switch it on again.
+        self.by_atomic = False
         #: The tables of the statements that compilers are running and tell of themselves.
         self.explained: list[str] = []
         #: A transaction was begun by raw SQL, behind Django's back.
@@ -229,9 +234,9 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
     notes, saved = state.notes, state.saved
     state.forget()
     cache.bump(ticket, committed=True)
-    _tell(notes)
-    for callback in saved:
-        callback()
+    state.after += [partial(_tell, notes), *saved]
+    if connection.autocommit or not state.by_atomic:
+        run_afterwards(connection)
     return result
 
 
@@ -254,6 +259,17 @@ def _surely_not_committed(connection: BaseDatabaseWrapper, error: BaseException)
         except Exception:
             return None
     return None
+
+
+def run_afterwards(connection: BaseDatabaseWrapper) -> None:
+    """Call what waits for a commit: who listens to ``cache_invalidated``, ``cache_on_save``.
+
+    They may ask the database. At the end of ``atomic`` that must wait until autocommit is on
+    again: a query before would begin a transaction that nobody ends.
+    """
+    state = pending(connection)
+    while state.after:
+        state.after.pop(0)()
 
 
 def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
