@@ -35,8 +35,9 @@ class Pending:
     """What one connection has changed and not yet committed."""
 
     __slots__ = (
-        "changes", "counts", "cursors", "dirty", "everything", "explained", "names", "notes", "raw",
-        "after", "by_atomic", "saved", "savepoints", "session_snapshot", "snapshot", "wal", "write_locked",
+        "after", "by_atomic", "changes", "counts", "cursors", "dirty", "everything",
+        "explained", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
+        "snapshot", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
