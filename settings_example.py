@@ -88,3 +88,8 @@ CACHEOPS_DEGRADE_ON_FAILURE = True
 
 #: How far a replica of the database that answers reads may lag behind the primary, in seconds.
 CACHEOPS_REPLICA_LAG = 0
+
+#: Redis does not answer: after so many failures in a row it is left alone for a pause (seconds),
+#: which each failed attempt doubles up to the ceiling. Losing and finding it again is one line in
+#: the log "cacheops_lite" and one signal cacheops_lite.signals.cache_reachable each.
+CACHEOPS_BREAKER = {"failures": 1, "pause": 0.5, "ceiling": 10.0, "jitter": 0.2}

@@ -34,6 +34,11 @@ PROFILE_KEYS = frozenset(
     }
 )  # fmt: skip
 
+#: ``CACHEOPS_BREAKER``: Redis is left alone after so many ``failures`` in a row, for ``pause``
+#: seconds, doubled by each failed attempt up to ``ceiling``; ``jitter`` is the part of a pause
+#: that chance may take away.
+BREAKER: Mapping[str, float] = {"failures": 1, "pause": 0.5, "ceiling": 10.0, "jitter": 0.2}
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -68,6 +73,8 @@ class Settings:
     serializer: Any = None
     degrade_on_failure: bool = True
     replica_lag: float = 0.0
+    #: How `stores.breaker.Breaker` is made.
+    breaker: Mapping[str, float] = field(default_factory=lambda: dict(BREAKER))
     skip_fields: tuple[str, ...] = ("FileField", "TextField", "BinaryField", "JSONField")
     long_disjunction: int = 64
     lookup_limit: int = 100
@@ -162,6 +169,7 @@ def _build() -> Settings:
         serializer=get("CACHEOPS_SERIALIZER", None),
         degrade_on_failure=bool(get("CACHEOPS_DEGRADE_ON_FAILURE", True)),
         replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
+        breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
         skip_fields=tuple(get("CACHEOPS_SKIP_FIELDS", base.skip_fields)),
         long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
@@ -196,6 +204,32 @@ def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
             f"got {prefix!r}."
         )
     return cast("str | Callable[[Any], str]", prefix)
+
+
+def read_breaker(given: Any) -> dict[str, float]:
+    """``CACHEOPS_BREAKER`` over its defaults. Raises ``ImproperlyConfigured``."""
+    if not isinstance(given, Mapping) or not given.keys() <= BREAKER.keys():
+        raise ImproperlyConfigured(
+            f"CACHEOPS_BREAKER must be a dict with some of the keys {sorted(BREAKER)}; "
+            f"got {given!r}."
+        )
+    found = {**BREAKER, **given}
+    for name, value in found.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name == "failures":
+            right, what = number and isinstance(value, int) and value >= 1, "a whole number from 1"
+        elif name == "jitter":
+            right, what = number and 0 <= value < 1, "a part of the pause: from 0 to below 1"
+        else:
+            right, what = number and 0 < value < float("inf"), "a positive number of seconds"
+        if not right:
+            raise ImproperlyConfigured(f"CACHEOPS_BREAKER[{name!r}] must be {what}; got {value!r}.")
+    if found["ceiling"] < found["pause"]:
+        raise ImproperlyConfigured(
+            "CACHEOPS_BREAKER: the ceiling must not be below the pause; "
+            f"got {found['ceiling']!r} and {found['pause']!r}."
+        )
+    return found
 
 
 def _secret_keys() -> tuple[bytes, ...]:
@@ -307,6 +341,7 @@ class _Readable:
         "CACHEOPS_SERIALIZER": "serializer",
         "CACHEOPS_DEGRADE_ON_FAILURE": "degrade_on_failure",
         "CACHEOPS_REPLICA_LAG": "replica_lag",
+        "CACHEOPS_BREAKER": "breaker",
         "CACHEOPS_SKIP_FIELDS": "skip_fields",
         "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
         "FILE_CACHE_DIR": "file_cache_dir",

@@ -20,11 +20,12 @@ from weakref import WeakKeyDictionary
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, signals
 from .core.codec import Codec, PlainPickle, Signer
 from .core.entry import Change
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
 from .exceptions import InvalidationRefused, StoreUnavailable
+from .stores.breaker import Breaker
 from .stores.client import make_client
 from .stores.memory import MemoryStore, MemoryTransport
 from .stores.transport import AsyncTransport, SyncTransport
@@ -84,7 +85,9 @@ class Engine:
     def transport(self) -> Any:
         """The sync transport. Raises ``ImproperlyConfigured`` with what to do."""
         memory = self._memory_store
-        return SyncTransport(self.client) if memory is None else MemoryTransport(memory)
+        if memory is not None:
+            return MemoryTransport(memory)
+        return SyncTransport(self.client, breaker=self.breaker)
 
     @property
     def async_transport(self) -> Any:
@@ -95,13 +98,19 @@ class Engine:
         loop = asyncio.get_running_loop()
         transport = self._async_transports.get(loop)
         if transport is None:
-            transport = AsyncTransport(self._make_client(asynchronous=True))
+            client = self._make_client(asynchronous=True)
+            transport = AsyncTransport(client, breaker=self.breaker)
             self._async_transports[loop] = transport
         return transport
 
     @cached_property
     def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport]:
         return WeakKeyDictionary()
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        """What all transports of this process learn from each other's failures."""
+        return Breaker(on_change=_tell_reachable, **self.settings.breaker)  # type: ignore[arg-type]
 
     async def aclose(self) -> None:
         """Close the pooled sockets of the running event loop."""
@@ -297,6 +306,13 @@ class Engine:
         run(self.transport.mget([self.protocol.keys.gen("ping")]))
 
 
+def _tell_reachable(reachable: bool, reason: str) -> None:
+    try:
+        signals.cache_reachable.send_robust(sender=None, reachable=reachable, reason=reason)
+    except Exception:  # an async receiver, and this is an event loop
+        logger.exception("cacheops_lite: a receiver of cache_reachable failed")
+
+
 def _module_or_object(path: str) -> Any:
     """``"pickle"``, ``"package.module"`` or ``"package.module.Class"``."""
     try:
@@ -355,7 +371,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     if _engine is not None:
-        for part in ("client", "transport", "_async_transports"):
+        for part in ("client", "transport", "breaker", "_async_transports"):
             _engine.__dict__.pop(part, None)
 
 

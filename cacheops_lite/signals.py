@@ -4,6 +4,8 @@
 ``None``, ``hit`` a bool.
 ``cache_invalidated``: ``sender`` is the model (``None`` for everything), ``obj_dict`` the known
 values of the changed row by attribute name, or ``None`` when a whole table was dropped.
+``cache_reachable``: Redis was lost or found again; ``reachable`` a bool, ``reason`` the error as
+text. Sent once for each change, by the process that noticed it; ``sender`` is ``None``.
 """
 
 from __future__ import annotations
@@ -12,3 +14,4 @@ from django.dispatch import Signal
 
 cache_read = Signal()
 cache_invalidated = Signal()
+cache_reachable = Signal()

@@ -72,7 +72,7 @@ def _sentinel_client(config: Mapping[str, Any], client_class: Any, asynchronous:
         raise ValueError(
             f"CACHEOPS_SENTINEL needs 'locations' and 'service_name'; {missing} is missing."
         ) from None
-    options.setdefault("socket_timeout", SOCKET_TIMEOUT)
+    options = client_options(options)
     options["sentinel_kwargs"] = client_options(options.get("sentinel_kwargs") or {})
     kind = redis.asyncio.sentinel.Sentinel if asynchronous else redis.sentinel.Sentinel
     db = options.pop("db", 0)

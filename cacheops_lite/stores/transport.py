@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import re
 import time
@@ -26,8 +25,6 @@ from .scripts import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-log = logging.getLogger("cacheops_lite")
 
 Command = tuple[bytes | int, ...]
 _RUN_ID = re.compile(rb"run_id:(\w+)")
@@ -127,7 +124,7 @@ class RedisTransport:
     ) -> tuple[list[Any], bytes]:
         """Send commands in one go, read their replies; ``again``: once more if it was stale."""
         if not self.breaker.allow():
-            raise StoreUnavailable("Redis did not answer a moment ago")
+            raise StoreUnavailable(f"Redis did not answer a moment ago: {self.breaker.reason}")
         try:
             try:
                 found = await self._attempt(build)
@@ -137,8 +134,8 @@ class RedisTransport:
                 found = await self._attempt(build)
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
-        except StoreUnavailable:
-            self.breaker.failure()
+        except StoreUnavailable as error:
+            self.breaker.failure(str(error))
             raise
         except BaseException:
             self.breaker.abandoned()
@@ -147,9 +144,7 @@ class RedisTransport:
         return found
 
     def _failed(self, error: Exception) -> StoreUnavailable:
-        if not self.breaker.open:
-            log.warning("Redis does not answer, going on without the cache: %r", error)
-        self.breaker.failure()
+        self.breaker.failure(repr(error))
         return StoreUnavailable(f"Redis does not answer: {error}")
 
     async def _attempt(self, build: Callable[[bytes], list[Command]]) -> tuple[list[Any], bytes]:
@@ -242,7 +237,7 @@ class SyncTransport(RedisTransport):
 
     async def mget(self, keys: Sequence[bytes]) -> Reply:
         # The hit path: one command over a socket that was used a moment ago.
-        if self.breaker.open or not self._idle or self._pid != os.getpid():
+        if not self.breaker.calm or not self._idle or self._pid != os.getpid():
             return await super().mget(keys)
         try:
             connection, since = self._idle.pop()
