@@ -61,7 +61,7 @@ def some(options: list[Any]) -> list[list[Any]]:
 #: model -> lookup -> values.
 LOOKUPS: dict[type[models.Model], dict[str, list[Any]]] = {
     m.Post: {
-        "pk": KEYS, "pk__in": some(KEYS), "pk__gt": KEYS, "category": KEYS,
+        "pk": KEYS, "pk__in": some(KEYS), "category": KEYS,
         "category__in": some(KEYS), "category__slug": WORDS, "category__parent": KEYS,
         "category__parent__title": WORDS, "category__parent__isnull": TRUTH,
         "author": KEYS, "author__name": WORDS, "author__name__in": some(WORDS),
@@ -71,7 +71,7 @@ LOOKUPS: dict[type[models.Model], dict[str, list[Any]]] = {
         "comments__text": WORDS, "comments__isnull": TRUTH, "title": WORDS,
         "title__iexact": WORDS, "title__in": some(WORDS), "title__startswith": WORDS,
         "text": WORDS, "published": TRUTH, "status": STATUS, "views": NUMBERS,
-        "views__in": some(NUMBERS), "views__gte": NUMBERS, "views__range": [(0, 1), (1, 2)],
+        "views__in": some(NUMBERS),
         "score": NUMBERS, "rating": MONEY, "rating__in": some(MONEY), "rating__isnull": TRUTH,
         "created": MOMENTS, "created__date": DAYS[:2], "created__year": [2024, 2025],
         "day": DAYS, "day__month": [2, 3], "at": TIMES, "duration": SPANS,
@@ -134,6 +134,35 @@ LOOKUPS: dict[type[models.Model], dict[str, list[Any]]] = {
     m.Odd: {"pk": KEYS, "name": WORDS},
     m.Attachment: {"ip": ["127.0.0.1", "::1", None], "flag": [True, False, None], "file": WORDS},
 }  # fmt: skip
+
+LIMITS = [Decimal("1.5"), Decimal("1.499"), 2, 1.5, 0, -1, 1000, F("pk")]
+#: model -> attribute -> limits, for <, <=, > and >=.
+RANGES: dict[type[models.Model], dict[str, list[Any]]] = {
+    m.Post: {
+        "views": LIMITS, "pk": KEYS, "rating": LIMITS[:7], "created": MOMENTS[:3], "day": DAYS[:2],
+        "at": TIMES[:2], "duration": SPANS[:2], "score": LIMITS, "title": WORDS,
+        "category__pk": KEYS, "created__date": DAYS[:2], "author__pk": KEYS, "tags__pk": KEYS,
+    },
+    m.Restaurant: {"stars": LIMITS, "pk": KEYS},
+    m.Place: {"pk": KEYS, "restaurant__stars": NUMBERS},
+    m.OrderLine: {"quantity": LIMITS, "order": KEYS},
+    m.Box: {"area": LIMITS, "width": NUMBERS, "lower_name": WORDS},
+    m.Price: {"amount": MONEY[:4]},
+    m.Big: {"pk": BIGS},
+    m.TokenUse: {"count": LIMITS, "token__pk": UUIDS},
+    m.Memo: {"created": MOMENTS[:3]},
+    m.Owner: {"pk": KEYS},
+    m.Comment: {"object_id": KEYS},
+}  # fmt: skip
+for _model, _attributes in RANGES.items():
+    for _name, _limits in _attributes.items():
+        for _operator in ("lt", "lte", "gt", "gte"):
+            LOOKUPS[_model][f"{_name}__{_operator}"] = _limits
+        if (_model, _name) not in ((m.Restaurant, "pk"), (m.OrderLine, "order")):  # relations
+            LOOKUPS[_model][f"{_name}__range"] = [
+                (_limits[0], _limits[-1]),
+                (_limits[1], _limits[0]),
+            ]
 
 RELATED: dict[type[models.Model], list[str]] = {
     m.Post: ["category", "category__parent", "author", "author__profile", "editor", "editor__profile"],

@@ -40,8 +40,8 @@ MAYBE_KEYS = [*KEYS, None]
 VALUES: dict[type[models.Model], dict[str, list[Any]]] = {
     m.Post: {
         "category_id": KEYS, "author_id": KEYS, "editor_id": MAYBE_KEYS, "title": WORDS,
-        "text": WORDS, "published": TRUTH, "status": STATUS, "views": [0, 1, 2, "2"],
-        "score": NUMBERS, "rating": MONEY, "created": MOMENTS, "day": DAYS, "at": TIMES,
+        "text": WORDS, "published": TRUTH, "status": STATUS, "views": [0, 1, 2, "2", 1000, -1],
+        "score": NUMBERS, "rating": [*MONEY, Decimal("1.495"), "1.5"], "created": MOMENTS, "day": DAYS, "at": TIMES,
         "duration": SPANS,
     },
     m.Author: {"name": WORDS, "email": ["", "a@b.cd"]},

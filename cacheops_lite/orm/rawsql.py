@@ -157,6 +157,8 @@ def _one(statement: str) -> Kind:
         body = _LOCKING_READ.sub(" ", statement.lower())
         return Kind.WRITE if _WRITE_WORD.search(body) else Kind.READ
     if first == "copy":
+        if re.match(r"\s*copy\s*\(", statement, re.IGNORECASE):
+            return Kind.WRITE if _WRITE_WORD.search(statement.lower()) else Kind.READ
         return Kind.READ if "to" in rest and "from" not in rest else Kind.WRITE
     if first in _DDL:
         return Kind.DDL

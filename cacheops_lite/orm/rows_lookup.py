@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
 from .. import conf
-from . import values
+from . import values, volatile, walk
 from .ranges import Row
 from .transactions import open_transaction, pending
 
@@ -26,8 +26,9 @@ class Lookup:
     def matching(self, query: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
         """The rows that an UPDATE or DELETE ``query`` is about to touch, locked.
 
-        Where the conditions read other tables too, equal counts before and after prove nothing
-        (protocol.md A5), so then the statement is narrowed to the rows found.
+        Where the conditions read other tables too, or give another answer each time, equal counts
+        before and after prove nothing (protocol.md A5): then the statement is narrowed to the rows
+        found. On SQLite nobody else can write meanwhile.
         """
         if query.is_empty():
             return {}
@@ -35,7 +36,8 @@ class Lookup:
         plain.select_related = False
         plain.clear_ordering(force=True)
         plain.get_initial_alias()
-        if _single_table(plain):
+        sure = _same_rows_again(plain)
+        if sure and _single_table(plain):
             return self._run(plain, lock=True, changes_keys=changes_keys)
         inner = plain
         inner.clear_select_clause()
@@ -44,7 +46,7 @@ class Lookup:
         outer: Any = Query(self.model)
         outer.add_filter("pk__in", inner)
         found = self._run(outer, lock=True, changes_keys=changes_keys)
-        if found is not None and self.connection.vendor != "sqlite":
+        if found is not None and not (sure and self.connection.vendor == "sqlite"):
             query.clear_where()
             query.add_filter("pk__in", list(found))
         return found
@@ -120,22 +122,17 @@ def _single_table(query: Any) -> bool:
         and not query.combinator
         and query.group_by is None
         and not query.is_sliced
-        and not any(_has_subquery(child) for child in query.where.children)
-        and not any(_has_subquery(a) for a in query.annotation_select.values())
+        and not any(isinstance(node, Query) for node in _conditions(query))
     )
 
 
-def _has_subquery(node: Any) -> bool:
-    if isinstance(node, Query) or getattr(node, "subquery", False):
-        return True
-    if hasattr(node, "query") and isinstance(node.query, Query):
-        return True
-    children = list(getattr(node, "children", ()))
-    if hasattr(node, "get_source_expressions"):
-        children += [child for child in node.get_source_expressions() if child is not None]
-    rhs = getattr(node, "rhs", None)
-    if rhs is not None and (hasattr(rhs, "get_source_expressions") or isinstance(rhs, Query)):
-        children.append(rhs)
-    elif isinstance(rhs, (list, tuple)):
-        children += [item for item in rhs if hasattr(item, "get_source_expressions")]
-    return any(_has_subquery(child) for child in children)
+def _same_rows_again(query: Any) -> bool:
+    """Whether the conditions hold for the same rows when they are asked again at once."""
+    return not any(
+        volatile.why_expression(node) or volatile.own_sql(node) for node in _conditions(query)
+    )
+
+
+def _conditions(query: Any) -> Iterator[Any]:
+    """All that the WHERE clause is made of, and the annotations that it may refer to."""
+    return walk.nodes([query.where, *query.annotations.values()])

@@ -195,6 +195,7 @@ def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
         result = explained(compiler, execute)
         count = result if isinstance(result, int) else len(result)
         if count == 0 and not query.related_updates:
+            pending(connection).dirty.add(model._meta.db_table)  # told: see by_hand.m2m_changed
             return result
         collect(
             connection,
@@ -290,6 +291,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
         result = explained(compiler, lambda: execute(compiler, result_type))
         count = _row_count(result, result_type)
         if count == 0:
+            pending(connection).dirty.add(table)  # told: see by_hand.m2m_changed
             return result
         changes = [Change(other, UNKNOWN, UNKNOWN) for other in sorted(reached)]
         if fields is None:
