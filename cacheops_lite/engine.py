@@ -84,7 +84,7 @@ class Engine:
     @cached_property
     def transport(self) -> Any:
         """The sync transport. Raises ``ImproperlyConfigured`` with what to do."""
-        memory = self._memory_store
+        memory = self.memory_store
         if memory is not None:
             return MemoryTransport(memory)
         return SyncTransport(self.client, breaker=self.breaker)
@@ -92,7 +92,7 @@ class Engine:
     @property
     def async_transport(self) -> Any:
         """The asyncio transport of the running event loop: sockets cannot change loops."""
-        memory = self._memory_store
+        memory = self.memory_store
         if memory is not None:
             return MemoryTransport(memory)
         loop = asyncio.get_running_loop()
@@ -124,7 +124,8 @@ class Engine:
         return self._make_client()
 
     @property
-    def _memory_store(self) -> MemoryStore | None:
+    def memory_store(self) -> MemoryStore | None:
+        """The store of ``memory://`` URLs, shared by all that name the same one in this process."""
         config = self.settings.redis
         if isinstance(config, str) and config.startswith("memory://"):
             return _memory_stores.setdefault(config, MemoryStore())

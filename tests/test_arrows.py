@@ -27,13 +27,14 @@ HOUSE: dict[str, list[str]] = {
     "orm": (
         "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.where orm.joins orm.dynamic orm.conditions orm.fingerprint orm.shapes orm.templates "
-        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.transactions "
+        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases orm.transactions "
         "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
         "orm.patch"
     ).split(),
     "user": (
         "calls memoize samples results responses views functions basecache rediscache reaper "
-        "filecache simple invalidation whitespace templatetags.cacheops jinja2 testing "
+        "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
+        "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "
         "management.commands.reapconjs management.commands.cacheops checks apps"
     ).split(),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any
 
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet, signals
@@ -18,31 +19,62 @@ from django.db.models.manager import BaseManager
 from django.db.models.sql import compiler as compilers
 from django.db.models.sql.constants import ROW_COUNT
 
-from . import by_hand, queryset, rawwrites, transactions, writes
+from . import by_hand, queryset, rawwrites, registry, testcases, transactions, writes
 
 _MISSING = object()
 
 #: (object, attribute, what stood in its ``__dict__``), in the order of installation.
 _installed: list[tuple[Any, str, Any]] = []
+#: The same for what is there in tests only.
+_installed_in_tests: list[tuple[Any, str, Any]] = []
 
 Wrapper = Callable[..., Any]
 
 
 def install() -> None:
     """Put caching onto Django's classes. Calling it twice changes nothing."""
-    if _installed:
-        return
-    for target, name, make in _assignments():
-        before = vars(target).get(name, _MISSING)
-        original = getattr(target, name, None)
-        _installed.append((target, name, before))
-        setattr(target, name, make(original))
+    _put(_assignments(), _installed)
 
 
 def uninstall() -> None:
     """Leave Django as it was found."""
-    while _installed:
-        target, name, before = _installed.pop()
+    _take_back(_installed)
+
+
+def install_in_tests() -> None:
+    """From here on the transactions of a ``TestCase`` count as absent."""
+    _put(_assignments_in_tests(), _installed_in_tests)
+    testcases.absent = True
+    for connection in connections.all(initialized_only=True):
+        transactions.commit_in_test(connection)
+
+
+def uninstall_in_tests() -> None:
+    """They count again; what they have written is not read from the cache before their end."""
+    testcases.absent = False
+    _take_back(_installed_in_tests)
+    for connection in connections.all(initialized_only=True):
+        if testcases.alone(connection):
+            state = transactions.pending(connection)
+            state.dirty |= registry.current().tracked
+            state.everything = True
+
+
+def _put(
+    rows: Iterator[tuple[Any, str, Callable[[Any], Any]]], installed: list[tuple[Any, str, Any]]
+) -> None:
+    if installed:
+        return
+    for target, name, make in rows:
+        before = vars(target).get(name, _MISSING)
+        original = getattr(target, name, None)
+        installed.append((target, name, before))
+        setattr(target, name, make(original))
+
+
+def _take_back(installed: list[tuple[Any, str, Any]]) -> None:
+    while installed:
+        target, name, before = installed.pop()
         if before is _MISSING:
             delattr(target, name)
         else:
@@ -120,6 +152,10 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield signals.post_save, "send", partial(_hearing, by_hand.saved)
     yield signals.post_delete, "send", partial(_hearing, by_hand.deleted)
     yield signals.m2m_changed, "send", partial(_hearing, by_hand.m2m_changed)
+
+
+def _assignments_in_tests() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
+    yield transaction.Atomic, "__exit__", _around(_leave_atomic)
 
 
 def _hearing(heard: Callable[..., None], original: Wrapper) -> Wrapper:
@@ -222,6 +258,16 @@ def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, 
         # Drivers commit what is open when autocommit is switched on.
         return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
     return original(self, autocommit, *args, **kw)
+
+
+def _leave_atomic(original: Wrapper, self: Any, *exc_info: Any) -> None:
+    try:
+        original(self, *exc_info)
+    finally:
+        transactions.commit_in_test(transaction.get_connection(self.using))
+        if self._from_testcase:
+            for forget in testcases.on_rollback:
+                forget()
 
 
 def _savepoint(original: Wrapper, self: Any) -> Any:
