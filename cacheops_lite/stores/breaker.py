@@ -102,7 +102,7 @@ class Breaker:
             self._next = min(self._next * 2, self.ceiling)
         if opens:
             log.warning(
-                "Redis does not answer, going on without the cache; it is asked again in %.1f s: %s",
+                "Redis does not answer, going on without the cache; asked again in %.1f s: %s",
                 wait,
                 reason,
             )
