@@ -29,6 +29,8 @@ _HOMES = {
     "ainvalidate_obj": "invalidation",
     "no_invalidation": "invalidation",
     "invalidate_functions": "results",
+    "invalidate_tag": "tags",
+    "ainvalidate_tag": "tags",
     "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
@@ -51,7 +53,9 @@ if TYPE_CHECKING:
         invalidate_obj,
         no_invalidation,
     )
+    from .results import invalidate_functions
     from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache
+    from .tags import ainvalidate_tag, invalidate_tag
     from .templatetags.cacheops import CacheopsLibrary, invalidate_fragment
 
 

@@ -137,7 +137,10 @@ class BaseCache(ABC):
         if callable(timeout) or isinstance(timeout, DESCRIPTORS):
             return self.cached()(timeout)
         backend = SimpleBackend(self, timeout)
-        return lambda func: memoize(func, backend, Options(extra=extra, **options))
+        chosen = Options(extra=extra, **options)
+        if chosen.tags:
+            raise TypeError("Simple caches know no tags: use cached or cached_as of the package.")
+        return lambda func: memoize(func, backend, chosen)
 
     def cached_view(
         self,

@@ -39,6 +39,8 @@ LOCK_TTL = 10.0
 
 #: The pseudo-table that every cached function and view depends on.
 FUNCTIONS = "functions"
+#: The pseudo-table whose rows are the tags of functions and views.
+TAGS = "tags"
 
 _memory_stores: dict[str, MemoryStore] = {}
 

@@ -10,6 +10,7 @@ from .memoize import DESCRIPTORS, Options, memoize
 from .responses import Vary, names
 from .results import EngineBackend, invalidate_functions, seconds
 from .samples import Samples
+from .tags import Tags
 from .views import memoize_view
 
 __all__ = ["cached", "cached_as", "cached_view", "cached_view_as", "invalidate_functions"]
@@ -51,6 +52,7 @@ def cached_view_as(
     vary_cookies: str | Iterable[str] = (),
     vary_user: bool = False,
     vary_language: bool | None = None,
+    tags: Tags = (),
 ) -> Callable[[Any], Any]:
     """Cache the responses of a view until rows change that the samples stand for.
 
@@ -61,7 +63,7 @@ def cached_view_as(
         return _undecorated
     backend = _backend_as(samples, timeout, lock)
     vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
-    return lambda view: memoize_view(view, backend, Options(extra=extra), vary)
+    return lambda view: memoize_view(view, backend, Options(extra=extra, tags=tags), vary)
 
 
 def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **options: Any) -> Any:
@@ -87,6 +89,7 @@ def cached_view(
     vary_cookies: str | Iterable[str] = (),
     vary_user: bool = False,
     vary_language: bool | None = None,
+    tags: Tags = (),
 ) -> Any:
     """Cache the responses of a view for ``timeout`` seconds, or until they are invalidated.
 
@@ -97,7 +100,7 @@ def cached_view(
         return cached_view()(timeout)
     backend = EngineBackend(timeout, lock)
     vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
-    return lambda view: memoize_view(view, backend, Options(extra=extra), vary)
+    return lambda view: memoize_view(view, backend, Options(extra=extra, tags=tags), vary)
 
 
 def _backend_as(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from asgiref.sync import iscoroutinefunction
 from django.utils.functional import cached_property as django_cached_property
 
-from . import conf
+from . import conf, tags
 from .calls import Namer, Unstable
 
 
@@ -33,6 +33,7 @@ class Call(NamedTuple):
     func: Callable[..., Any]
     digest: str
     variant: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -127,6 +128,11 @@ class Options:
     store_result: bool = True
     #: Exceptions that are results: stored, and raised again on a hit.
     cache_exceptions: type[Exception] | tuple[type[Exception], ...] = ()
+    #: What ``invalidate_tag`` drops the result by: a tag, several, or a function of the arguments.
+    tags: Any = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", tags.check(self.tags))
 
 
 class Raised(NamedTuple):
@@ -148,6 +154,15 @@ class Memo:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
     ) -> Call:
         """Name a call, by the arguments ``named`` if they are given. Raises ``Unstable``."""
+        call = self.untagged(args, kwargs, named)
+        if not self.options.tags:
+            return call
+        return call._replace(tags=tags.of_call(self.options.tags, args, kwargs))
+
+    def untagged(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
+    ) -> Call:
+        """``call`` without its tags, which take no part in its name."""
         options = self.options
         extra = options.extra
         if callable(extra):
@@ -274,10 +289,10 @@ def equip(wrapper: Any, memo: Memo, backend: Backend) -> None:
         return CacheKey.of(backend, memo.call(args, kwargs))
 
     def invalidate(*args: Any, **kwargs: Any) -> None:
-        backend.delete(memo.call(args, kwargs))
+        backend.delete(memo.untagged(args, kwargs))
 
     async def ainvalidate(*args: Any, **kwargs: Any) -> None:
-        await backend.adelete(memo.call(args, kwargs))
+        await backend.adelete(memo.untagged(args, kwargs))
 
     wrapper.key = wrapper.get_cache_key = key
     wrapper.invalidate = invalidate

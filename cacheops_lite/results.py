@@ -16,11 +16,12 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, engine, signals
+from . import conf, engine, signals, tags
 from .calls import digest, function_name
-from .core.entry import ANY_ROW, Change
+from .core.entry import ANY_ROW, UNKNOWN, Change
 from .core.protocol import Outcome, ReadPlan, TablePlan
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
+from .orm import joining
 from .samples import Resolved, Samples
 
 #: "For ever", in seconds: nothing is stored without an end.
@@ -55,8 +56,8 @@ class EngineBackend:
         self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
     ) -> Answer:
         """Answer from the store, or load and store."""
-        resolved = self._samples.resolved() if self._samples is not None else None
-        if resolved is not None and resolved.refusal():
+        resolved, refusal = self._resolve(call)
+        if refusal:
             return Answer(load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
@@ -77,12 +78,12 @@ class EngineBackend:
         self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
     ) -> Answer:
         """``read`` for async callers."""
-        resolved = None
-        if self._samples is not None:
+        resolved, refusal = None, ""
+        if self._samples is not None or call.tags or joining.ever():
             # The connection that tells belongs to the thread in which async code runs its SQL.
-            resolved, refusal = await sync_to_async(_resolve)(self._samples)
-            if refusal:
-                return Answer(await load(), False)
+            resolved, refusal = await sync_to_async(self._resolve)(call)
+        if refusal:
+            return Answer(await load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
 
@@ -97,6 +98,15 @@ class EngineBackend:
         except _NotStored:
             return Answer(reading.value, False)
         return reading.answered(outcome)
+
+    def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
+        """What the samples come to, and why the cache must not be used now."""
+        resolved = self._samples.resolved() if self._samples is not None else None
+        reason = resolved.refusal() if resolved is not None else ""
+        if not reason and (call.tags or joining.ever()):
+            names = [_own_table(call.func), engine.FUNCTIONS, *tags.waiting(call.tags)]
+            reason = joining.refusal(names, snapshots=bool(call.tags))
+        return resolved, reason
 
     def _how(self, resolved: Resolved | None, refresh: bool) -> dict[str, Any]:
         timeout, lock = self._timeout, self._lock
@@ -114,7 +124,8 @@ class EngineBackend:
         all_functions = TablePlan(engine.FUNCTIONS, (ANY_ROW,))
         samples = tuple(resolved.plans(cache)) if resolved is not None else ()
         name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
-        return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), (own, all_functions, *samples))
+        depends = (own, all_functions, *tags.plans(cache, call.tags), *samples)
+        return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), depends)
 
     # -- one result ----------------------------------------------------------------------------
 
@@ -135,7 +146,11 @@ class EngineBackend:
 
     def set(self, call: Call, value: Any) -> None:
         """Store a result for a call; calls that are under way do not replace it."""
-        self.delete(call)
+        if not conf.current().enabled:
+            self.delete(call)
+            return
+        cache = engine.current()
+        cache.invalidate(_changes(cache, call))
         self.read(call, lambda: value, refresh=True)
 
     async def aset(self, call: Call, value: Any) -> None:
@@ -144,20 +159,22 @@ class EngineBackend:
         async def load() -> Any:
             return value
 
-        await self.adelete(call)
+        if not conf.current().enabled:
+            await self.adelete(call)
+            return
+        cache = engine.current()
+        await cache.ainvalidate(_changes(cache, call))
         await self.aread(call, load, refresh=True)
 
     def delete(self, call: Call) -> None:
         """Drop the results of a call, in every variant."""
-        if _trusted(call.func):
-            cache = engine.current()
-            cache.invalidate(_changes(cache, call))
+        cache = engine.current()
+        _drop(cache, call.func, _changes(cache, call))
 
     async def adelete(self, call: Call) -> None:
         """``delete`` for async callers."""
-        if _trusted(call.func):
-            cache = engine.current()
-            await cache.ainvalidate(_changes(cache, call))
+        cache = engine.current()
+        await _adrop(cache, call.func, _changes(cache, call))
 
     def key(self, call: Call) -> str:
         """The key of the entry."""
@@ -168,15 +185,13 @@ class EngineBackend:
 
     def clear(self, func: Callable[..., Any]) -> None:
         """Drop all results of a function."""
-        if _trusted(func):
-            cache = engine.current()
-            cache.invalidate_tables([_table(cache, func)])
+        cache = engine.current()
+        _drop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
 
     async def aclear(self, func: Callable[..., Any]) -> None:
         """``clear`` for async callers."""
-        if _trusted(func):
-            cache = engine.current()
-            await cache.protocol.drop_tables(cache.async_transport, [_table(cache, func)])
+        cache = engine.current()
+        await _adrop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
 
     async def _aresolved(self) -> Resolved | None:
         return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
@@ -236,11 +251,6 @@ def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
     return cache.codec.bytes_to_object(data, plan.entry)
 
 
-def _resolve(samples: Samples) -> tuple[Resolved, str]:
-    resolved = samples.resolved()
-    return resolved, resolved.refusal()
-
-
 def _found(outcome: Outcome) -> Any:
     if not outcome.hit:
         raise CacheMiss(outcome.reason)
@@ -261,15 +271,26 @@ def _changes(cache: engine.Engine, call: Call) -> list[Change]:
     return [Change(_table(cache, call.func), row, row)]
 
 
-def _trusted(func: Callable[..., Any]) -> bool:
-    """Whether caching is on. While it is off the store is left alone, and so is the function's
-    table afterwards, until it was dropped."""
-    if conf.current().enabled:
-        return True
-    engine.distrust([_own_table(func)])
-    return False
+def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]) -> None:
+    """Drop results now, and again at the commits of the transactions that are open.
+
+    What a transaction writes is seen by others only after its commit, so what they compute until
+    then must go too. While caching is off the store is left alone, and so are these tables
+    afterwards, until they were dropped.
+    """
+    if not conf.current().enabled:
+        cache.distrust({change.table for change in changes})
+        return
+    cache.invalidate(changes)
+    joining.join(changes, [_own_table(func) if func is not None else engine.FUNCTIONS])
+
+
+async def _adrop(
+    cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]
+) -> None:
+    await sync_to_async(_drop)(cache, func, changes)
 
 
 def invalidate_functions() -> None:
     """Drop the results of all cached functions, views and fragments."""
-    engine.current().invalidate_tables([engine.FUNCTIONS])
+    _drop(engine.current(), None, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])

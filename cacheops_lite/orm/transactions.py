@@ -154,12 +154,12 @@ def collect(
     for change in changes:
         tables.add(change.table)
         if not muted:
-            _add(state, qualified(connection.alias, change))
+            add(state, qualified(connection.alias, change))
     for table in list(tables):
         for dependent in known.dependents(table):
             tables.add(dependent)
             if not muted:
-                _add(state, qualified(connection.alias, Change(dependent, UNKNOWN, UNKNOWN)))
+                add(state, qualified(connection.alias, Change(dependent, UNKNOWN, UNKNOWN)))
     state.dirty |= tables
     if tables and not muted and model is not None and len(state.notes) < ROWS_PER_TABLE:
         state.notes.append((model, values))
@@ -172,7 +172,8 @@ def qualified(alias: str, change: Change) -> Change:
     return change._replace(table=engine.current().table(change.table, alias))
 
 
-def _add(state: Pending, change: Change) -> None:
+def add(state: Pending, change: Change) -> None:
+    """Add one change under the name that its keys carry."""
     table = change.table
     count = state.counts[table] = state.counts.get(table, 0) + 1
     if count <= ROWS_PER_TABLE:
@@ -196,7 +197,7 @@ def collect_all(connection: BaseDatabaseWrapper) -> set[str]:
     state = pending(connection)
     before = len(state.changes)
     collect_everything(connection)
-    _add(state, Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN))
+    add(state, Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN))
     state.notes.append((None, None))
     return {change.table for change in state.changes[before:]}
 
@@ -215,8 +216,7 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
         result = commit()
         state.forget()
         return result
-    settings = conf.current()
-    if not settings.active:
+    if not conf.current().enabled:
         result = commit()
         engine.distrust({change.table for change in state.changes})
         state.forget()
@@ -286,7 +286,7 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     state = pending(connection)
     changes, notes = state.changes, state.notes
     state.forget()
-    if changes and conf.current().active:
+    if changes and conf.current().enabled:
         engine.current().invalidate(changes)
         _tell(notes)
     elif changes:

@@ -2,7 +2,8 @@
 
 ``{% cached timeout name … %}`` and ``{% cached_as samples timeout name … %}`` hold a fragment's
 text like ``cached`` and ``cached_as`` hold a function's result; whatever follows the name is part
-of the key. ``invalidate_fragment(name, …)`` drops it from both.
+of the key. ``invalidate_fragment(name, …)`` drops it from both; ``tags=…`` at the end says what
+``invalidate_tag`` drops it by.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from django.template.base import FilterExpression, Parser, Token
 from django.utils.safestring import SafeString
 
 from .. import functions
+from ..tags import Tags
 from ..whitespace import strip_between_tags
 
 __all__ = ["CacheopsLibrary", "invalidate_fragment", "register"]
@@ -111,15 +113,18 @@ register = CacheopsLibrary()
 
 
 @register.decorator_tag
-def cached(timeout: float | None, fragment_name: str, *extra: Any) -> Any:
+def cached(timeout: float | None, fragment_name: str, *extra: Any, tags: Tags = ()) -> Any:
     """Cache a fragment for some seconds."""
-    return functions.cached(timeout=timeout, extra=(fragment_name, *extra))
+    return functions.cached(timeout=timeout, extra=(fragment_name, *extra), tags=tags)
 
 
 @register.decorator_tag
-def cached_as(queryset: Any, timeout: float | None, fragment_name: str, *extra: Any) -> Any:
+def cached_as(
+    queryset: Any, timeout: float | None, fragment_name: str, *extra: Any, tags: Tags = ()
+) -> Any:
     """Cache a fragment until rows change; ``None`` for the timeout of the model's profile."""
-    return functions.cached_as(queryset, timeout=timeout, extra=(fragment_name, *extra))
+    name = (fragment_name, *extra)
+    return functions.cached_as(queryset, timeout=timeout, extra=name, tags=tags)
 
 
 def invalidate_fragment(fragment_name: str, *extra: Any) -> None:
