@@ -6,6 +6,8 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+import django
+from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -311,3 +313,58 @@ class LivePost(models.Model):
     class Meta:
         managed = False
         db_table = "tests_live_post"
+
+
+class Stamped(models.Model):
+    """The moment of the last save is a column; the statement, not the user, gives its value."""
+
+    name = models.CharField(max_length=50)
+    saved = models.DateTimeField(auto_now=True)
+
+
+class BareStamped(models.Model):
+    """The same table, which another program is said to own."""
+
+    name = models.CharField(max_length=50)
+    saved = models.DateTimeField()
+
+    class Meta:
+        managed = False
+        db_table = "tests_stamped"
+
+
+class Customer(models.Model):
+    """Swapped by the setting for ``BigCustomer``: it has no table."""
+
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        swappable = "TESTS_CUSTOMER_MODEL"
+
+
+class BigCustomer(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Invoice(models.Model):
+    customer = models.ForeignKey(settings.TESTS_CUSTOMER_MODEL, on_delete=models.CASCADE)
+
+
+if django.VERSION >= (6, 1):
+    # What the database itself does when a row goes that others point at.
+    class Root(models.Model):
+        name = models.CharField(max_length=50)
+
+    class DbCascading(models.Model):
+        owner = models.ForeignKey(Root, on_delete=models.DB_CASCADE, related_name="+")
+
+    class DbCascadingDeeper(models.Model):
+        owner = models.ForeignKey(DbCascading, on_delete=models.DB_CASCADE, related_name="+")
+
+    class DbNulling(models.Model):
+        owner = models.ForeignKey(Root, on_delete=models.DB_SET_NULL, null=True, related_name="+")
+
+    class DbDefaulting(models.Model):
+        owner = models.ForeignKey(
+            Root, on_delete=models.DB_SET_DEFAULT, db_default=1, null=True, related_name="+"
+        )

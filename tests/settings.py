@@ -52,5 +52,7 @@ def _database(name: str) -> dict[str, object]:
 DATABASES = {"default": _database("cacheops"), "other": _database("other")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+TESTS_CUSTOMER_MODEL = "tests.BigCustomer"
+
 # The schema of `tests` refers to contrib tables and has no migrations; so all are made in one go.
 MIGRATION_MODULES = {"auth": None, "contenttypes": None, "sessions": None}

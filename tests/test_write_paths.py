@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection, migrations, transaction
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.models import (
     BigAutoField,
@@ -645,6 +647,74 @@ def foreign_key_to_field(w: World) -> None:
     m.Toy.objects.create(code="t1").parts.create(name="wheel")
 
 
+LONG_AGO, SOON = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+
+
+def _stamped(model: Any = m.Stamped) -> Any:
+    """A row that was saved long ago."""
+    obj = model.objects.get_or_create(name="s", defaults={"saved": LONG_AGO})[0]
+    model.objects.filter(pk=obj.pk).update(saved=LONG_AGO)
+    return obj
+
+
+def saved_moments(w: World) -> list[Read]:
+    _stamped()
+    return [
+        Read(lambda: m.Stamped.objects.filter(saved=LONG_AGO)),
+        Read(lambda: m.Stamped.objects.filter(saved__lt=datetime(2021, 1, 1, tzinfo=UTC))),
+        Read(
+            lambda: m.Stamped.objects.filter(saved__gte=datetime(2021, 1, 1, tzinfo=UTC)), "count"
+        ),
+    ]
+
+
+@case(
+    saved_moments,
+    lambda w: [
+        Read(lambda: m.Stamped.objects.filter(saved=SOON)),
+        Read(lambda: m.Stamped.objects.filter(saved__gt=SOON)),
+    ],
+)
+def auto_now(w: World) -> None:
+    m.Stamped.objects.get(name="s").save()
+
+
+@case(
+    lambda w: [*saved_moments(w), Read(lambda: m.BareStamped.objects.filter(name="s"))],
+    lambda w: [Read(lambda: m.BareStamped.objects.filter(name="other"))],
+)
+def unmanaged_and_its_twin(w: World) -> None:
+    m.BareStamped.objects.filter(name="s").update(saved=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@case(
+    lambda w: [Read(lambda: m.BareStamped.objects.filter(name="new"))],
+    lambda w: [Read(lambda: m.BareStamped.objects.filter(name="other"))],
+)
+def twin_of_an_unmanaged(w: World) -> None:
+    m.Stamped.objects.create(name="new")
+
+
+def _invoice(name: str) -> Any:
+    customer = m.BigCustomer.objects.get_or_create(name=name)[0]
+    return m.Invoice.objects.get_or_create(customer=customer)[0]
+
+
+def invoices(name: str) -> list[Read]:
+    pk = _invoice(name).pk
+    return [
+        Read(lambda: m.Invoice.objects.filter(pk=pk).select_related("customer")),
+        Read(lambda: m.BigCustomer.objects.filter(invoice__pk=pk)),
+    ]
+
+
+@case(lambda w: invoices("swapped"), lambda w: invoices("other"))
+def swapped_model(w: World) -> None:
+    customer = m.BigCustomer.objects.get(name="swapped")
+    customer.name = "renamed"
+    customer.save()
+
+
 # -- deletion rules ----------------------------------------------------------------------------
 
 
@@ -710,6 +780,30 @@ def on_delete_do_nothing(w: World) -> None:
     m.Owner.objects.get(name="o").delete()
 
 
+if django.VERSION >= (6, 1):
+
+    def reached(model: Any, top: Any = None) -> Read:
+        """The rows that point at the one named "o", directly or over another."""
+        m.Root.objects.get_or_create(pk=1, name="the default")
+        root = m.Root.objects.get_or_create(pk=2, name="o")[0]
+        owner = root if top is None else top.objects.get_or_create(owner=root)[0]
+        pk = model.objects.get_or_create(owner=owner)[0].pk
+        return Read(lambda: model.objects.filter(pk=pk))
+
+    @case(
+        lambda w: [
+            reached(m.DbCascading),
+            reached(m.DbCascadingDeeper, m.DbCascading),
+            reached(m.DbNulling),
+            *([] if connection.vendor == "mysql" else [reached(m.DbDefaulting)]),
+        ],
+        lambda w: [*both(w), Read(lambda: m.Root.objects.filter(name="x"))],
+    )
+    def on_delete_by_the_database(w: World) -> None:
+        """Coarse in the tables that the rules reach: the database does not say which rows."""
+        m.Root.objects.get(name="o").delete()
+
+
 # -- SQL ---------------------------------------------------------------------------------------
 
 
@@ -742,6 +836,66 @@ def raw_executemany(w: World) -> None:
         cursor.executemany(
             f"INSERT INTO tests_tag (name, {quote('group')}) VALUES (%s, '')", [("many",), ("x",)]
         )
+
+
+#: Statements that only some databases have: name -> (databases, statement).
+STATEMENTS = {
+    "raw_replace": (
+        ("sqlite", "mysql"),
+        "REPLACE INTO tests_tag (id, name, {group}) VALUES (12345, 'new', '')",
+    ),
+    "raw_upsert": (
+        ("sqlite", "postgresql"),
+        "INSERT INTO tests_tag (id, name, {group}) SELECT id, name, '' FROM tests_tag WHERE true"
+        " ON CONFLICT (id) DO UPDATE SET name = 'new'",
+    ),
+    "raw_upsert_of_mysql": (
+        ("mysql",),
+        "INSERT INTO tests_tag (id, name, {group}) SELECT id, name, '' FROM tests_tag AS given"
+        " ON DUPLICATE KEY UPDATE name = 'new'",
+    ),
+    "raw_with_update": (
+        ("sqlite", "postgresql"),
+        "WITH chosen AS (SELECT 'new' AS name) UPDATE tests_tag SET name = (SELECT name FROM chosen)",
+    ),
+    "raw_update_inside_with": (
+        ("postgresql",),
+        "WITH changed AS (UPDATE tests_tag SET name = 'new' RETURNING id) SELECT * FROM changed",
+    ),
+    "raw_merge": (
+        ("postgresql",),
+        "MERGE INTO tests_tag USING (SELECT 'red' AS name) AS given ON tests_tag.name = given.name"
+        " WHEN MATCHED THEN UPDATE SET name = 'new'",
+    ),
+    "raw_truncate": (("postgresql",), "TRUNCATE tests_tag CASCADE"),
+    "raw_alter": (("sqlite", "postgresql", "mysql"), "ALTER TABLE tests_tag ADD COLUMN later int"),
+}
+
+
+def statement(name: str) -> Callable[[World], None]:
+    databases, template = STATEMENTS[name]
+
+    def write(w: World) -> None:
+        if connection.vendor not in databases:
+            pytest.skip(f"a statement of {', '.join(databases)}")
+        quoted = template.format(group=connection.ops.quote_name("group"))
+        with connection.cursor() as cursor:
+            cursor.execute(quoted)
+            if name == "raw_alter":
+                cursor.execute("ALTER TABLE tests_tag DROP COLUMN later")
+            if cursor.description:
+                cursor.fetchall()
+
+    return write
+
+
+for _name in STATEMENTS:
+    # TRUNCATE … CASCADE empties tables that it does not name, so nothing is spared.
+    CASES[_name] = (
+        lambda w: [w.one(w.t1), Read(lambda: m.Tag.objects.filter(name="new"))],
+        statement(_name),
+        (lambda w: []) if _name == "raw_truncate" else (lambda w: [w.one(w.p1), w.one(w.a)]),
+    )
 
 
 @case(lambda w: [*first(w), w.one(w.a)])
@@ -875,6 +1029,34 @@ def historical_model(w: World) -> None:
     old = state.apps.get_model("tests", "Author")
     old.objects.filter(pk=w.a.pk).update(name="migrated")
     assert not old.objects.filter(pk=w.a.pk).cache_explain().cacheable
+
+
+@case(lambda w: [w.one(w.t1)], lambda w: [w.one(w.p1), w.one(w.a)])
+def migration(w: World) -> None:
+    """A migration reads what is there, stores nothing, and drops the tables it touches."""
+
+    def rename(apps: Any, schema_editor: Any) -> None:
+        tag = apps.get_model("tests", "Tag")
+        for name in ("once", "twice"):
+            tag.objects.filter(pk=w.t1.pk).update(name=name)
+            for _ in range(2):
+                assert [t.name for t in tag.objects.filter(pk=w.t1.pk).cache()] == [name]
+
+    class Step(migrations.Migration):
+        operations = [
+            migrations.AddField("tag", "later", CharField(max_length=5, default="x")),
+            migrations.RunPython(rename, migrations.RunPython.noop),
+            migrations.RemoveField("tag", "later"),
+        ]
+
+    state = ProjectState()
+    fields = [("id", BigAutoField(primary_key=True)), ("name", CharField(max_length=50)),
+              ("group", CharField(max_length=20, default=""))]  # fmt: skip
+    state.add_model(ModelState("tests", "Tag", fields))
+    for operation in Step.operations:  # one at a time, as databases without DDL transactions do
+        step = type("Step", (migrations.Migration,), {"operations": [operation]})("1", "tests")
+        with connection.schema_editor() as editor:
+            state = step.apply(state, editor)
 
 
 # -- by hand -----------------------------------------------------------------------------------
