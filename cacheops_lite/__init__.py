@@ -31,6 +31,7 @@ _HOMES = {
     "invalidate_functions": "results",
     "invalidate_tag": "tags",
     "ainvalidate_tag": "tags",
+    "on_change": "policies",
     "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         invalidate_obj,
         no_invalidation,
     )
+    from .policies import on_change
     from .results import invalidate_functions
     from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache
     from .tags import ainvalidate_tag, invalidate_tag

@@ -26,10 +26,10 @@ def cached_as(
 ) -> Callable[[Any], Any]:
     """Cache the results of a function until rows change that the samples stand for.
 
-    ``samples`` are models, querysets, instances, or lists of those. ``timeout`` (seconds) and
-    ``lock`` default to what their profiles say; with ``lock`` one caller computes while the
-    others wait for it a bounded time. ``extra`` is a further part of the key: a value, or a
-    function of the call's arguments. ``keep_fresh`` is accepted and always true. More
+    ``samples`` are models, querysets, instances, ``on_change(…)``, or lists of those. ``timeout``
+    (seconds) and ``lock`` default to what their profiles say; with ``lock`` one caller computes
+    while the others wait for it a bounded time. ``extra`` is a further part of the key: a value,
+    or a function of the call's arguments. ``keep_fresh`` is accepted and always true. More
     ``options`` are those of ``memoize.Options``.
 
     Raises ``TypeError`` without samples, and when called ``ImproperlyConfigured`` if a sample's

@@ -1,8 +1,9 @@
 """What ``cached_as`` is told to cache like: samples -> the tables and conjunctions to depend on.
 
 A sample is a model (any row of its table), an instance (its row), a queryset (the rows that meet
-its conditions), or a list of those. Resolved at the first call and again when settings change, so
-decorating at import time needs neither the settings nor the app registry.
+its conditions), a policy (the rows that its predicate takes), or a list of those. Resolved at the
+first call and again when settings change, so decorating at import time needs neither the settings
+nor the app registry.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .calls import Unstable, digest, spell
 from .core.entry import ANY_ROW, Conj
 from .core.protocol import TablePlan
 from .orm import queryset, reads, registry, tables, transactions
+from .orm.ranges import TRUE
+from .policies import Policy
 
 #: Table -> conjunctions, any of which a changed row may meet.
 Tables = dict[str, tuple[Conj, ...]]
@@ -114,19 +117,19 @@ def _flat(samples: Iterable[Any]) -> Iterator[Any]:
             yield from _flat(sample)
         elif isinstance(sample, models.Manager):
             yield sample.all()
-        elif isinstance(sample, models.QuerySet | models.Model) or (
+        elif isinstance(sample, models.QuerySet | models.Model | Policy) or (
             isinstance(sample, type) and issubclass(sample, models.Model)
         ):
             yield sample
         else:
             raise TypeError(
-                "Cache like a model, a queryset, an instance or a list of those, "
+                "Cache like a model, a queryset, an instance, on_change(…) or a list of those, "
                 f"not like {sample!r}."
             )
 
 
 def _one(sample: Any, settings: conf.Settings) -> Resolved:
-    model = sample.model if isinstance(sample, models.QuerySet) else sample
+    model = sample.model if isinstance(sample, models.QuerySet | Policy) else sample
     label = model._meta.label_lower
     profile = settings.profile(label)
     if profile is None or not profile.configured:
@@ -140,10 +143,14 @@ def _one(sample: Any, settings: conf.Settings) -> Resolved:
         alias = sample._state.db or router.db_for_read(type(sample), instance=sample)
         rows = type(sample)._base_manager.using(alias).filter(pk=sample.pk)
         return _queryset(rows, profile)
-    alias = router.db_for_read(sample)
-    lineage = (sample, *sample._meta.get_parent_list())
+    alias = router.db_for_read(model)
+    lineage = (model, *model._meta.get_parent_list())
     found: Tables = {each._meta.db_table: (ANY_ROW,) for each in lineage}
-    return _checked(spell(sample), alias, found, profile)
+    name = spell(model)
+    if isinstance(sample, Policy) and sample.column is not None:
+        found[model._meta.db_table] = (((sample.column, TRUE),),)
+        name += sample.column
+    return _checked(name, alias, found, profile)
 
 
 def _queryset(sample: Any, profile: conf.Profile) -> Resolved:

@@ -28,12 +28,12 @@ HOUSE: dict[str, list[str]] = {
         "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.where orm.joins orm.dynamic orm.conditions orm.fingerprint orm.shapes orm.templates "
         "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases orm.transactions "
-        "orm.joining "
+        "orm.joining orm.predicates "
         "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
         "orm.patch"
     ).split(),
     "user": (
-        "calls tags memoize samples results responses views functions basecache rediscache reaper "
+        "calls tags policies memoize samples results responses views functions basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "

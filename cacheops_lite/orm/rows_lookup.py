@@ -9,7 +9,7 @@ from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
 from .. import conf
-from . import values, volatile, walk
+from . import predicates, values, volatile, walk
 from .ranges import Row
 from .transactions import open_transaction, pending
 
@@ -21,6 +21,7 @@ class Lookup:
         self.model = model
         self.connection = connection
         self.fields = dict(fields)
+        self.predicates = predicates.of(fields)
         self.limit = conf.current().lookup_limit
 
     def matching(self, query: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
@@ -63,7 +64,10 @@ class Lookup:
         pk_fields = self.model._meta.pk_fields
         query.clear_select_clause()
         query.distinct = False
-        extra = [field for field in self.fields.values() if field not in pk_fields]
+        asked: Any = self.fields.values()
+        if self.predicates:
+            asked = self.model._meta.local_concrete_fields  # they are asked about whole objects
+        extra = [field for field in asked if field not in pk_fields]
         selected = [*pk_fields, *extra]
         query.add_fields([field.attname for field in selected])
         query.set_limits(high=self.limit + 1)
@@ -80,6 +84,10 @@ class Lookup:
                 for field, value in zip(selected, row, strict=True)
                 if field.column in self.fields and (text := values.text(field, value)) is not None
             }
+            if self.predicates:
+                given = {field.attname: value for field, value in zip(selected, row, strict=True)}
+                alias = self.connection.alias
+                known |= predicates.answers(self.model, self.predicates, alias, given)
             found[key] = Row(self.fields, known)
         return found
 

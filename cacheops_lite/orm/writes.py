@@ -16,7 +16,7 @@ from django.db.models.sql.constants import ROW_COUNT
 
 from .. import conf, engine
 from ..core.entry import UNKNOWN, Change
-from . import ranges, registry, values
+from . import predicates, ranges, registry, values
 from .rows_lookup import Lookup
 from .transactions import collect, own_transaction, pending
 
@@ -47,11 +47,12 @@ def _schemes_fields(connection: Any, model: Any) -> Mapping[str, Any] | None:
     if not schemes:
         return None
     columns = {ranges.base(name) for scheme in schemes for name in scheme.split(",") if name}
-    return {
+    fields = {
         field.column: field
         for field in model._meta.local_concrete_fields
         if field.column in columns and values.usable(field)
     }
+    return predicates.watched(model._meta.db_table, fields, schemes)
 
 
 # -- INSERT ------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ def _inserted(
     ):
         return unknown
     given = {field.column: field for field in query.fields}
-    read_back = table in registry.current().triggered
+    read_back = table in registry.current().triggered or bool(predicates.of(fields))
     rows: list[ranges.Row] = []
     for index, obj in enumerate(query.objs):
         back = _returned_values(returning_fields, returned, index)
@@ -122,7 +123,7 @@ def _inserted(
             found = _read_back_inserted(compiler, model, fields, returning_fields, returned)
         triggered = table in registry.current().triggered
         rows = found or [ranges.Row({}) if triggered else _as_given(row) for row in rows]
-    return [Change(table, None, row) for row in rows]
+    return [Change(table, None, predicates.assume(row, predicates.of(fields))) for row in rows]
 
 
 def _mass_only(model: Any) -> bool:
@@ -229,8 +230,10 @@ def _updated(
     if old is None or len(old) != count:
         return [Change(table, UNKNOWN, UNKNOWN), *changes]
     decided: dict[str, str] = {}
-    undecided = table in registry.current().triggered or any(
-        field.generated for field in fields.values()
+    undecided = (
+        table in registry.current().triggered
+        or any(field.generated for field in fields.values())
+        or bool(predicates.of(fields))
     )
     for column, (field, value) in assigned.items():
         if column not in fields:
@@ -359,4 +362,4 @@ def row_of(model: Any, obj: Any) -> ranges.Row:
         text = values.text(field, value)
         if text is not None:
             row[field.column] = text
-    return row
+    return predicates.assume_all(model._meta.db_table, row)
