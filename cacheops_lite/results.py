@@ -12,11 +12,12 @@ import functools
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, engine, signals, tags
+from . import conf, counters, engine, pulse, signals, tags
 from .calls import digest, function_name
 from .core.entry import ANY_ROW, UNKNOWN, Change
 from .core.protocol import Outcome, ReadPlan, TablePlan
@@ -58,6 +59,7 @@ class EngineBackend:
         """Answer from the store, or load and store."""
         resolved, refusal = self._resolve(call)
         if refusal:
+            _count_uncached(call, refusal)
             return Answer(load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
@@ -71,7 +73,7 @@ class EngineBackend:
                 reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
             )
         except _NotStored:
-            return Answer(reading.value, False)
+            return reading.answered(_UNSTORABLE._replace(value=reading.value))
         return reading.answered(outcome)
 
     async def aread(
@@ -83,6 +85,7 @@ class EngineBackend:
             # The connection that tells belongs to the thread in which async code runs its SQL.
             resolved, refusal = await sync_to_async(self._resolve)(call)
         if refusal:
+            _count_uncached(call, refusal)
             return Answer(await load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
@@ -96,7 +99,7 @@ class EngineBackend:
                 reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
             )
         except _NotStored:
-            return Answer(reading.value, False)
+            return reading.answered(_UNSTORABLE._replace(value=reading.value))
         return reading.answered(outcome)
 
     def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
@@ -201,8 +204,11 @@ class _NotStored(Exception):
     """Ends a read whose value must not be stored."""
 
 
+_UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
+
+
 class _Reading:
-    """One read: turns values into stored bytes and back, and tells ``cache_read`` about it."""
+    """One read: turns values into stored bytes and back, counts and tells ``cache_read``."""
 
     def __init__(
         self, cache: engine.Engine, plan: ReadPlan, call: Call, pack: Pack, refresh: bool
@@ -210,6 +216,8 @@ class _Reading:
         self.plan = plan
         self.value: Any = None
         self._cache, self._call, self._pack, self._refresh = cache, call, pack, refresh
+        self._line = _line(call)
+        self._started = self._computing = perf_counter()
 
     def codec(self) -> dict[str, Any]:
         """The two functions that the engine asks for."""
@@ -220,31 +228,52 @@ class _Reading:
             packed = self._pack(value)
         except Unstored:
             raise _NotStored from None
-        return self._cache.codec.object_to_bytes(packed, self.plan.entry)
+        data = self._cache.codec.object_to_bytes(packed, self.plan.entry)
+        self._line.stored_bytes += len(data)
+        return data
 
     def _decode(self, data: bytes) -> Any:
         if self._refresh:
             raise CacheMiss  # whatever is there, load
+        self._line.hit_bytes += len(data)
         return _decode(self._cache, self.plan, data)
 
     def missed(self) -> None:
         """The function is about to be called."""
         self._tell(hit=False)
+        self._computing = perf_counter()
 
     def loaded(self, value: Any) -> Any:
         """Note what the function returned."""
+        self._line.computed += 1
+        self._line.compute_seconds += perf_counter() - self._computing
         self.value = value
         return value
 
     def answered(self, outcome: Outcome) -> Answer:
         """The end of a read."""
         if outcome.hit:
+            finished = perf_counter()
+            self._line.hits += 1
+            self._line.hit_seconds += finished - self._started
             self._tell(hit=True)
+        else:
+            finished = self._line.missed(outcome, self._started)
+        if finished > pulse.due:
+            pulse.beat()
         return Answer(outcome.value, outcome.hit)
 
     def _tell(self, *, hit: bool) -> None:
         if signals.cache_read.has_listeners():
             signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
+
+
+def _line(call: Call) -> counters.Line:
+    return counters.line(function_name(call.func, line=False), "call")
+
+
+def _count_uncached(call: Call, reason: str) -> None:
+    counters.add(_line(call).uncached, reason, counters.MOST_REASONS)
 
 
 def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
@@ -282,6 +311,9 @@ def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[C
         cache.distrust({change.table for change in changes})
         return
     cache.invalidate(changes)
+    name = function_name(func, line=False) if func is not None else engine.FUNCTIONS
+    whole = changes[0].old is UNKNOWN
+    counters.dropped({(name, "invalidate_all()" if whole else "invalidate()"): 1})
     joining.join(changes, [_own_table(func) if func is not None else engine.FUNCTIONS])
 
 
