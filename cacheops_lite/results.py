@@ -126,7 +126,10 @@ class EngineBackend:
         own = TablePlan(table, ((("call", call.digest),),))
         all_functions = TablePlan(engine.FUNCTIONS, (ANY_ROW,))
         samples = tuple(resolved.plans(cache)) if resolved is not None else ()
-        name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
+        # A prefix function may tell tenants apart by the tables: each has an entry of its own.
+        tables = () if isinstance(conf.current().prefix, str) else tuple(p.table for p in samples)
+        kind = resolved.digest if resolved is not None else ""
+        name = digest((call.digest, call.variant, kind, *tables))
         depends = (own, all_functions, *tags.plans(cache, call.tags), *samples)
         return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), depends)
 
