@@ -77,7 +77,8 @@ class Settings:
     breaker: Mapping[str, float] = field(default_factory=lambda: dict(BREAKER))
     #: Seconds after which a process adds its counters to those of the others; None: never.
     stats_interval: float | None = 60.0
-    skip_fields: tuple[str, ...] = ("FileField", "TextField", "BinaryField", "JSONField")
+    #: Kinds of fields (``Field.get_internal_type()``) whose conditions never narrow.
+    skip_fields: tuple[str, ...] = ()
     long_disjunction: int = 64
     lookup_limit: int = 100
     dynamic_limit: int = 100
@@ -173,7 +174,7 @@ def _build() -> Settings:
         replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
         breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
         stats_interval=read_interval("CACHEOPS_STATS_INTERVAL", get, base.stats_interval),
-        skip_fields=tuple(get("CACHEOPS_SKIP_FIELDS", base.skip_fields)),
+        skip_fields=read_skip_fields(get("CACHEOPS_SKIP_FIELDS", ())),
         long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
         dynamic_limit=int(get("CACHEOPS_DYNAMIC_LIMIT", base.dynamic_limit)),
@@ -183,6 +184,20 @@ def _build() -> Settings:
         secret_keys=_secret_keys(),
     )
     return _current
+
+
+def read_skip_fields(given: Any) -> tuple[str, ...]:
+    """``CACHEOPS_SKIP_FIELDS``: names of kinds of fields, or classes of fields."""
+    names = [
+        item.__name__ if hasattr(item, "get_internal_type") else item
+        for item in (() if isinstance(given, str) else given)
+    ]
+    if isinstance(given, str) or not all(isinstance(name, str) for name in names):
+        raise ImproperlyConfigured(
+            "CACHEOPS_SKIP_FIELDS must be a list of kinds of fields, as in ['TextField']; "
+            f"got {given!r}."
+        )
+    return tuple(names)
 
 
 def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
