@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from . import conf, counters, engine, pulse, signals, tags
-from .calls import digest, function_name
+from .calls import digest
 from .core.entry import ANY_ROW, UNKNOWN, Change
 from .core.protocol import Outcome, ReadPlan, TablePlan
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
@@ -107,7 +106,7 @@ class EngineBackend:
         resolved = self._samples.resolved() if self._samples is not None else None
         reason = resolved.refusal() if resolved is not None else ""
         if not reason and (call.tags or joining.ever()):
-            names = [_own_table(call.func), engine.FUNCTIONS, *tags.waiting(call.tags)]
+            names = [_own_table(call), engine.FUNCTIONS, *tags.waiting(call.tags)]
             reason = joining.refusal(names, snapshots=bool(call.tags))
         return resolved, reason
 
@@ -122,7 +121,7 @@ class EngineBackend:
         }
 
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
-        table = _table(cache, call.func)
+        table = _table(cache, call)
         own = TablePlan(table, ((("call", call.digest),),))
         all_functions = TablePlan(engine.FUNCTIONS, (ANY_ROW,))
         samples = tuple(resolved.plans(cache)) if resolved is not None else ()
@@ -175,12 +174,11 @@ class EngineBackend:
     def delete(self, call: Call) -> None:
         """Drop the results of a call, in every variant."""
         cache = engine.current()
-        _drop(cache, call.func, _changes(cache, call))
+        _drop(cache, _own_table(call), _changes(cache, call))
 
     async def adelete(self, call: Call) -> None:
         """``delete`` for async callers."""
-        cache = engine.current()
-        await _adrop(cache, call.func, _changes(cache, call))
+        await sync_to_async(self.delete)(call)
 
     def key(self, call: Call) -> str:
         """The key of the entry."""
@@ -189,15 +187,14 @@ class EngineBackend:
 
     # -- all results ---------------------------------------------------------------------------
 
-    def clear(self, func: Callable[..., Any]) -> None:
+    def clear(self, calls: Call) -> None:
         """Drop all results of a function."""
         cache = engine.current()
-        _drop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
+        _drop(cache, _own_table(calls), [Change(_table(cache, calls), UNKNOWN, UNKNOWN)])
 
-    async def aclear(self, func: Callable[..., Any]) -> None:
+    async def aclear(self, calls: Call) -> None:
         """``clear`` for async callers."""
-        cache = engine.current()
-        await _adrop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
+        await sync_to_async(self.clear)(calls)
 
     async def _aresolved(self) -> Resolved | None:
         return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
@@ -272,7 +269,7 @@ class _Reading:
 
 
 def _line(call: Call) -> counters.Line:
-    return counters.line(function_name(call.func, line=False), "call")
+    return counters.line(call.family, "call")
 
 
 def _count_uncached(call: Call, reason: str) -> None:
@@ -289,21 +286,20 @@ def _found(outcome: Outcome) -> Any:
     return outcome.value
 
 
-def _table(cache: engine.Engine, func: Callable[..., Any]) -> str:
-    return cache.table(_own_table(func), func=func)
+def _table(cache: engine.Engine, call: Call) -> str:
+    return cache.table(_own_table(call), func=call.func)
 
 
-def _own_table(func: Callable[..., Any]) -> str:
-    # Without the line: what is invalidated by the next release is invalid for this one too.
-    return f"func:{function_name(func, line=False)}"
+def _own_table(call: Call) -> str:
+    return f"func:{call.family}"
 
 
 def _changes(cache: engine.Engine, call: Call) -> list[Change]:
     row = {"call": call.digest}
-    return [Change(_table(cache, call.func), row, row)]
+    return [Change(_table(cache, call), row, row)]
 
 
-def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]) -> None:
+def _drop(cache: engine.Engine, table: str, changes: list[Change]) -> None:
     """Drop results now, and again at the commits of the transactions that are open.
 
     What a transaction writes is seen by others only after its commit, so what they compute until
@@ -314,18 +310,12 @@ def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[C
         cache.distrust({change.table for change in changes})
         return
     cache.invalidate(changes)
-    name = function_name(func, line=False) if func is not None else engine.FUNCTIONS
     whole = changes[0].old is UNKNOWN
+    name = table.removeprefix("func:")
     counters.dropped({(name, "invalidate_all()" if whole else "invalidate()"): 1})
-    joining.join(changes, [_own_table(func) if func is not None else engine.FUNCTIONS])
-
-
-async def _adrop(
-    cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]
-) -> None:
-    await sync_to_async(_drop)(cache, func, changes)
+    joining.join(changes, [table])
 
 
 def invalidate_functions() -> None:
     """Drop the results of all cached functions, views and fragments."""
-    _drop(engine.current(), None, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])
+    _drop(engine.current(), engine.FUNCTIONS, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])

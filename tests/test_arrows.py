@@ -34,7 +34,8 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "user": (
         "stats report "
-        "calls tags policies memoize samples results responses views functions basecache rediscache reaper "
+        "calls tags options policies memoize samples results responses views functions "
+        "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "
