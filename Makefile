@@ -11,7 +11,7 @@ FIND_PYTHON = for python in python3.15 python3.14 python3.13 python3.12 python3.
 	if "$$python" -c '$(PROBE)' >/dev/null 2>&1; then echo "$$python"; break; fi; done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types docs bench clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
@@ -28,6 +28,9 @@ lint: $(VENV)/.lint  ## ruff: rules and format
 
 types: $(VENV)/.types  ## mypy, strict
 	$(BIN)/mypy $(ARGS)
+
+docs: $(VENV)/.docs  ## the documentation, warnings are errors: docs/_build/html/index.html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html $(ARGS)
 
 bench: $(VENV)/.demo  ## time it beside its peers, some minutes (ARGS=--help)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -49,7 +52,7 @@ $(VENV)/.base:
 	@touch $@
 
 # One stamp for each dependency group; a changed pyproject.toml installs again.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.types: $(VENV)/.%: $(VENV)/.base pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.types $(VENV)/.docs: $(VENV)/.%: $(VENV)/.base pyproject.toml
 	@echo "Installing the package and what 'make $*' needs"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group $*
 	@touch $@

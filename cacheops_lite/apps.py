@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.apps import AppConfig
-
-from . import pulse
-
-
-def _beat(**kwargs: Any) -> None:
-    pulse.beat()
 
 
 class CacheopsLiteConfig(AppConfig):
@@ -22,14 +14,7 @@ class CacheopsLiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect; opens no socket and reads no database."""
-        from django.core.signals import request_finished
-
-        from . import (
-            checks,  # noqa: F401 - importing registers them
-            stats,
-        )
+        from . import checks  # noqa: F401 - importing registers them
         from .orm import patch
 
         patch.install()
-        stats.install()
-        request_finished.connect(_beat, dispatch_uid="cacheops_lite.pulse")

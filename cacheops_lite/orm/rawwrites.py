@@ -127,8 +127,7 @@ def _collect(connection: Any, text: str) -> None:
     for table in sorted(reached):
         if table in known.tracked or known.dependents(table):
             model = known.models[table][0]._meta.concrete_model if table in known.models else None
-            change = Change(table, UNKNOWN, UNKNOWN)
-            collect(connection, [change], cause="raw SQL", model=model)
+            collect(connection, [Change(table, UNKNOWN, UNKNOWN)], model=model)
 
 
 def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
@@ -207,7 +206,7 @@ def _mixed(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
         state.forget()
         if _transaction_open(connection) is not False:
             state.raw = not open_transaction(connection)
-            collect(connection, changes, cause="raw SQL")
+            collect(connection, changes)
 
 
 def _savepoint(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
@@ -271,7 +270,7 @@ def _committing(
         except BaseException:
             # It may have committed what was pending before it failed.
             commit_now(connection)
-            collect(connection, changes, cause="raw SQL")
+            collect(connection, changes)
             raise
 
     return run_and_commit

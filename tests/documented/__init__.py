@@ -1,0 +1,1 @@
+"""Runs what the documentation shows: ``blocks`` finds the blocks of a page, ``page`` runs them."""
