@@ -93,3 +93,7 @@ CACHEOPS_REPLICA_LAG = 0
 #: which each failed attempt doubles up to the ceiling. Losing and finding it again is one line in
 #: the log "cacheops_lite" and one signal cacheops_lite.signals.cache_reachable each.
 CACHEOPS_BREAKER = {"failures": 1, "pause": 0.5, "ceiling": 10.0, "jitter": 0.2}
+
+#: Every so many seconds each process adds its counters to a hash in Redis, which
+#: ./manage.py cacheops stats reads. None: never.
+CACHEOPS_STATS_INTERVAL = 60

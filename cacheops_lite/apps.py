@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+
+from . import pulse
+
+
+def _beat(**kwargs: Any) -> None:
+    pulse.beat()
 
 
 class CacheopsLiteConfig(AppConfig):
@@ -14,7 +22,14 @@ class CacheopsLiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect; opens no socket and reads no database."""
-        from . import checks  # noqa: F401 - importing registers them
+        from django.core.signals import request_finished
+
+        from . import (
+            checks,  # noqa: F401 - importing registers them
+            stats,
+        )
         from .orm import patch
 
         patch.install()
+        stats.install()
+        request_finished.connect(_beat, dispatch_uid="cacheops_lite.pulse")

@@ -24,12 +24,12 @@ from .memoize import (
     CacheMiss,
     Call,
     Load,
-    Options,
     Pack,
     Unstored,
     as_it_is,
     memoize,
 )
+from .options import Options
 from .responses import Vary, names
 from .views import memoize_view
 
@@ -262,13 +262,13 @@ class SimpleBackend:
         """The key in the cache."""
         return f"c:{call.digest}:{call.variant}" if call.variant else self._main(call)
 
-    def clear(self, func: Callable[..., Any]) -> None:
+    def clear(self, calls: Call) -> None:
         """Not known here: a simple cache has no list of a function's calls."""
         raise NotImplementedError("Simple caches drop results one by one: use invalidate(…).")
 
-    async def aclear(self, func: Callable[..., Any]) -> None:
+    async def aclear(self, calls: Call) -> None:
         """``clear`` for async callers."""
-        self.clear(func)
+        self.clear(calls)
 
 
 def _tell(call: Call, *, hit: bool) -> None:

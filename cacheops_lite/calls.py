@@ -171,8 +171,8 @@ def digest(texts: Iterable[str]) -> str:
 class Namer:
     """Names the calls of one function: an argument by position or by name makes one call."""
 
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self.name = function_name(func)
+    def __init__(self, func: Callable[..., Any], prefix: str | None = None) -> None:
+        self.name = prefix or function_name(func)
         try:
             self._signature: inspect.Signature | None = inspect.signature(func)
         except (ValueError, TypeError):
@@ -188,6 +188,12 @@ class Namer:
             else:
                 args, kwargs = bound.args, bound.kwargs
         return self.name_rewritten(args, kwargs, extra)
+
+    def name_text(self, text: str) -> str:
+        """The digest of a call that somebody else has named. Raises ``Unstable``."""
+        if not isinstance(text, str):
+            raise Unstable(f"key_generator_callable must return a text, not {text!r}.")
+        return digest((self.name, text))
 
     def name_rewritten(self, args: Any, kwargs: dict[str, Any], extra: Any = None) -> str:
         """The digest of a call whose arguments were replaced. Raises ``Unstable``."""

@@ -75,7 +75,10 @@ class Settings:
     replica_lag: float = 0.0
     #: How `stores.breaker.Breaker` is made.
     breaker: Mapping[str, float] = field(default_factory=lambda: dict(BREAKER))
-    skip_fields: tuple[str, ...] = ("FileField", "TextField", "BinaryField", "JSONField")
+    #: Seconds after which a process adds its counters to those of the others; None: never.
+    stats_interval: float | None = 60.0
+    #: Kinds of fields (``Field.get_internal_type()``) whose conditions never narrow.
+    skip_fields: tuple[str, ...] = ()
     long_disjunction: int = 64
     lookup_limit: int = 100
     dynamic_limit: int = 100
@@ -170,7 +173,8 @@ def _build() -> Settings:
         degrade_on_failure=bool(get("CACHEOPS_DEGRADE_ON_FAILURE", True)),
         replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
         breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
-        skip_fields=tuple(get("CACHEOPS_SKIP_FIELDS", base.skip_fields)),
+        stats_interval=read_interval("CACHEOPS_STATS_INTERVAL", get, base.stats_interval),
+        skip_fields=read_skip_fields(get("CACHEOPS_SKIP_FIELDS", ())),
         long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
         dynamic_limit=int(get("CACHEOPS_DYNAMIC_LIMIT", base.dynamic_limit)),
@@ -180,6 +184,20 @@ def _build() -> Settings:
         secret_keys=_secret_keys(),
     )
     return _current
+
+
+def read_skip_fields(given: Any) -> tuple[str, ...]:
+    """``CACHEOPS_SKIP_FIELDS``: names of kinds of fields, or classes of fields."""
+    names = [
+        item.__name__ if hasattr(item, "get_internal_type") else item
+        for item in (() if isinstance(given, str) else given)
+    ]
+    if isinstance(given, str) or not all(isinstance(name, str) for name in names):
+        raise ImproperlyConfigured(
+            "CACHEOPS_SKIP_FIELDS must be a list of kinds of fields, as in ['TextField']; "
+            f"got {given!r}."
+        )
+    return tuple(names)
 
 
 def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
@@ -204,6 +222,15 @@ def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
             f"got {prefix!r}."
         )
     return cast("str | Callable[[Any], str]", prefix)
+
+
+def read_interval(name: str, get: Callable[[str, Any], Any], default: Any) -> float | None:
+    """A setting that is a number of seconds, or ``None`` or 0 for never."""
+    value = get(name, default)
+    if not value:
+        return None
+    read_timeout(value, f"{name} (None for never)")
+    return float(value)
 
 
 def read_breaker(given: Any) -> dict[str, float]:
@@ -342,6 +369,7 @@ class _Readable:
         "CACHEOPS_DEGRADE_ON_FAILURE": "degrade_on_failure",
         "CACHEOPS_REPLICA_LAG": "replica_lag",
         "CACHEOPS_BREAKER": "breaker",
+        "CACHEOPS_STATS_INTERVAL": "stats_interval",
         "CACHEOPS_SKIP_FIELDS": "skip_fields",
         "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
         "FILE_CACHE_DIR": "file_cache_dir",

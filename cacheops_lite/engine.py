@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import conf, signals
+from . import conf, counters, pulse, signals
 from .core.codec import Codec, PlainPickle, Signer
 from .core.entry import Change
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
@@ -310,6 +310,8 @@ class Engine:
 
 
 def _tell_reachable(reachable: bool, reason: str) -> None:
+    if not reachable:
+        counters.add(counters.events, "outages")
     try:
         signals.cache_reachable.send_robust(sender=None, reachable=reachable, reason=reason)
     except Exception:  # an async receiver, and this is an event loop
@@ -333,6 +335,12 @@ def current() -> Engine:
     """The engine of this process, for the settings in force."""
     engine = _engine
     return engine if engine is not None else _build()
+
+
+def used() -> Engine | None:
+    """The engine of this process if it has talked to Redis, or could have."""
+    engine = _engine
+    return engine if engine is not None and "transport" in engine.__dict__ else None
 
 
 def _build() -> Engine:
@@ -379,5 +387,6 @@ def _after_fork() -> None:
 
 
 conf.on_reset(reset)
+conf.on_reset(pulse.plan)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from .memoize import DESCRIPTORS, Options, memoize
+from .memoize import DESCRIPTORS, memoize
+from .options import Options
 from .responses import Vary, names
 from .results import EngineBackend, invalidate_functions, seconds
 from .samples import Samples
@@ -30,7 +31,7 @@ def cached_as(
     (seconds) and ``lock`` default to what their profiles say; with ``lock`` one caller computes
     while the others wait for it a bounded time. ``extra`` is a further part of the key: a value,
     or a function of the call's arguments. ``keep_fresh`` is accepted and always true. More
-    ``options`` are those of ``memoize.Options``.
+    ``options`` are those of ``options.Options``.
 
     Raises ``TypeError`` without samples, and when called ``ImproperlyConfigured`` if a sample's
     model has no profile.

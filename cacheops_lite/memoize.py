@@ -7,16 +7,17 @@ file only names calls, asks, and hands the function what other code expects to f
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from asgiref.sync import iscoroutinefunction
 from django.utils.functional import cached_property as django_cached_property
 
 from . import conf, tags
-from .calls import Namer, Unstable
+from .calls import Namer, Unstable, function_name
+from .options import Options
 
 
 class CacheMiss(Exception):
@@ -28,10 +29,15 @@ class Unstored(Exception):
 
 
 class Call(NamedTuple):
-    """One call of a function. ``variant`` tells apart several results of the one call."""
+    """One call of a function, or all of its calls, where it has no digest.
+
+    ``family`` names the functions that share results; ``variant`` tells apart several results of
+    the one call.
+    """
 
     func: Callable[..., Any]
-    digest: str
+    family: str
+    digest: str = ""
     variant: str = ""
     tags: tuple[str, ...] = ()
 
@@ -70,8 +76,8 @@ class Backend(Protocol):
     def delete(self, call: Call) -> None: ...
     async def adelete(self, call: Call) -> None: ...
     def key(self, call: Call) -> str: ...
-    def clear(self, func: Callable[..., Any]) -> None: ...
-    async def aclear(self, func: Callable[..., Any]) -> None: ...
+    def clear(self, calls: Call) -> None: ...
+    async def aclear(self, calls: Call) -> None: ...
 
 
 class CacheKey(str):
@@ -113,28 +119,6 @@ class CacheKey(str):
         await self.backend.adelete(self.call)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the caller of a decorator chooses besides where results are kept."""
-
-    #: Part of the key: a value, or a function of the call's arguments.
-    extra: Any = None
-    #: ``args_rewrite(*args)`` -> what stands for the positional arguments in the key.
-    args_rewrite: Callable[..., Any] | None = None
-    #: Called with the arguments of the call after a hit, or after a miss.
-    hit_callable: Callable[..., Any] | None = None
-    miss_callable: Callable[..., Any] | None = None
-    #: False: remember only that the function was called; a hit returns True.
-    store_result: bool = True
-    #: Exceptions that are results: stored, and raised again on a hit.
-    cache_exceptions: type[Exception] | tuple[type[Exception], ...] = ()
-    #: What ``invalidate_tag`` drops the result by: a tag, several, or a function of the arguments.
-    tags: Any = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tags", tags.check(self.tags))
-
-
 class Raised(NamedTuple):
     """The stored form of an exception that counts as a result."""
 
@@ -147,7 +131,9 @@ class Memo:
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         self.func = func
         self.options = options
-        self._namer = Namer(func)
+        self._namer = Namer(func, options.prefix)
+        #: Without the line: what is invalidated by the next release is invalid for this one too.
+        self.calls = Call(func, options.prefix or function_name(func, line=False))
         self._complained: set[str] = set()
 
     def call(
@@ -163,16 +149,23 @@ class Memo:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
     ) -> Call:
         """``call`` without its tags, which take no part in its name."""
-        options = self.options
+        return self.calls._replace(digest=self._digest(args, kwargs, named))
+
+    def _digest(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None
+    ) -> str:
+        options, namer = self.options, self._namer
+        kwargs.pop("_refresh", None)
+        if options.key_generator_callable is not None:
+            return namer.name_text(options.key_generator_callable(*args, **kwargs))
         extra = options.extra
         if callable(extra):
             extra = extra(*args, **kwargs)
         if named is not None:
             args = named
         if options.args_rewrite is not None:
-            args = (options.args_rewrite(*args),)
-            return Call(self.func, self._namer.name_rewritten(args, kwargs, extra))
-        return Call(self.func, self._namer.name_call(args, kwargs, extra))
+            return namer.name_rewritten((options.args_rewrite(*args),), kwargs, extra)
+        return namer.name_call(args, kwargs, extra)
 
     def call_if_possible(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], named: tuple[Any, ...] | None = None
@@ -193,12 +186,14 @@ class Memo:
         """What to store of a result."""
         return value if self.options.store_result or isinstance(value, Raised) else True
 
-    def finish(self, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What to return, or raise, for an answer."""
+    def tell(self, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call who wants to know of hits, or of misses."""
         options = self.options
-        tell = options.hit_callable if answer.hit else options.miss_callable
-        if tell is not None:
-            tell(*args, **kwargs)
+        told = options.hit_callable if answer.hit else options.miss_callable
+        return told(*args, **kwargs) if told is not None else None
+
+    def finish(self, answer: Answer) -> Any:
+        """What to return, or raise, for an answer."""
         if isinstance(answer.value, Raised):
             raise answer.value.error
         return answer.value
@@ -265,7 +260,10 @@ def memoize(func: Any, backend: Backend, options: Options) -> Any:
             answer = await backend.aread(
                 call, memo.aloader(args, kwargs), memo.pack, refresh=refresh
             )
-            return memo.finish(answer, args, kwargs)
+            told = memo.tell(answer, args, kwargs)
+            if inspect.isawaitable(told):
+                await told
+            return memo.finish(answer)
 
     else:
 
@@ -276,7 +274,8 @@ def memoize(func: Any, backend: Backend, options: Options) -> Any:
             if call is None:
                 return func(*args, **kwargs)
             answer = backend.read(call, memo.loader(args, kwargs), memo.pack, refresh=refresh)
-            return memo.finish(answer, args, kwargs)
+            memo.tell(answer, args, kwargs)
+            return memo.finish(answer)
 
     equip(wrapper, memo, backend)
     return wrapper
@@ -297,5 +296,5 @@ def equip(wrapper: Any, memo: Memo, backend: Backend) -> None:
     wrapper.key = wrapper.get_cache_key = key
     wrapper.invalidate = invalidate
     wrapper.ainvalidate = ainvalidate
-    wrapper.invalidate_all = functools.partial(backend.clear, memo.func)
-    wrapper.ainvalidate_all = functools.partial(backend.aclear, memo.func)
+    wrapper.invalidate_all = functools.partial(backend.clear, memo.calls)
+    wrapper.ainvalidate_all = functools.partial(backend.aclear, memo.calls)

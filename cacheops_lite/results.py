@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, engine, signals, tags
-from .calls import digest, function_name
+from . import conf, counters, engine, pulse, signals, tags
+from .calls import digest
 from .core.entry import ANY_ROW, UNKNOWN, Change
 from .core.protocol import Outcome, ReadPlan, TablePlan
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
@@ -58,6 +58,7 @@ class EngineBackend:
         """Answer from the store, or load and store."""
         resolved, refusal = self._resolve(call)
         if refusal:
+            _count_uncached(call, refusal)
             return Answer(load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
@@ -71,7 +72,7 @@ class EngineBackend:
                 reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
             )
         except _NotStored:
-            return Answer(reading.value, False)
+            return reading.answered(_UNSTORABLE._replace(value=reading.value))
         return reading.answered(outcome)
 
     async def aread(
@@ -83,6 +84,7 @@ class EngineBackend:
             # The connection that tells belongs to the thread in which async code runs its SQL.
             resolved, refusal = await sync_to_async(self._resolve)(call)
         if refusal:
+            _count_uncached(call, refusal)
             return Answer(await load(), False)
         cache = engine.current()
         reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
@@ -96,7 +98,7 @@ class EngineBackend:
                 reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
             )
         except _NotStored:
-            return Answer(reading.value, False)
+            return reading.answered(_UNSTORABLE._replace(value=reading.value))
         return reading.answered(outcome)
 
     def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
@@ -104,7 +106,7 @@ class EngineBackend:
         resolved = self._samples.resolved() if self._samples is not None else None
         reason = resolved.refusal() if resolved is not None else ""
         if not reason and (call.tags or joining.ever()):
-            names = [_own_table(call.func), engine.FUNCTIONS, *tags.waiting(call.tags)]
+            names = [_own_table(call), engine.FUNCTIONS, *tags.waiting(call.tags)]
             reason = joining.refusal(names, snapshots=bool(call.tags))
         return resolved, reason
 
@@ -119,11 +121,14 @@ class EngineBackend:
         }
 
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
-        table = _table(cache, call.func)
+        table = _table(cache, call)
         own = TablePlan(table, ((("call", call.digest),),))
         all_functions = TablePlan(engine.FUNCTIONS, (ANY_ROW,))
         samples = tuple(resolved.plans(cache)) if resolved is not None else ()
-        name = digest((call.digest, call.variant, resolved.digest if resolved is not None else ""))
+        # A prefix function may tell tenants apart by the tables: each has an entry of its own.
+        tables = () if isinstance(conf.current().prefix, str) else tuple(p.table for p in samples)
+        kind = resolved.digest if resolved is not None else ""
+        name = digest((call.digest, call.variant, kind, *tables))
         depends = (own, all_functions, *tags.plans(cache, call.tags), *samples)
         return ReadPlan(cache.entry_key(table, bytes.fromhex(name)), depends)
 
@@ -169,12 +174,11 @@ class EngineBackend:
     def delete(self, call: Call) -> None:
         """Drop the results of a call, in every variant."""
         cache = engine.current()
-        _drop(cache, call.func, _changes(cache, call))
+        _drop(cache, _own_table(call), _changes(cache, call))
 
     async def adelete(self, call: Call) -> None:
         """``delete`` for async callers."""
-        cache = engine.current()
-        await _adrop(cache, call.func, _changes(cache, call))
+        await sync_to_async(self.delete)(call)
 
     def key(self, call: Call) -> str:
         """The key of the entry."""
@@ -183,15 +187,14 @@ class EngineBackend:
 
     # -- all results ---------------------------------------------------------------------------
 
-    def clear(self, func: Callable[..., Any]) -> None:
+    def clear(self, calls: Call) -> None:
         """Drop all results of a function."""
         cache = engine.current()
-        _drop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
+        _drop(cache, _own_table(calls), [Change(_table(cache, calls), UNKNOWN, UNKNOWN)])
 
-    async def aclear(self, func: Callable[..., Any]) -> None:
+    async def aclear(self, calls: Call) -> None:
         """``clear`` for async callers."""
-        cache = engine.current()
-        await _adrop(cache, func, [Change(_table(cache, func), UNKNOWN, UNKNOWN)])
+        await sync_to_async(self.clear)(calls)
 
     async def _aresolved(self) -> Resolved | None:
         return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
@@ -201,8 +204,11 @@ class _NotStored(Exception):
     """Ends a read whose value must not be stored."""
 
 
+_UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
+
+
 class _Reading:
-    """One read: turns values into stored bytes and back, and tells ``cache_read`` about it."""
+    """One read: turns values into stored bytes and back, counts and tells ``cache_read``."""
 
     def __init__(
         self, cache: engine.Engine, plan: ReadPlan, call: Call, pack: Pack, refresh: bool
@@ -210,6 +216,8 @@ class _Reading:
         self.plan = plan
         self.value: Any = None
         self._cache, self._call, self._pack, self._refresh = cache, call, pack, refresh
+        self._line = _line(call)
+        self._started = self._computing = perf_counter()
 
     def codec(self) -> dict[str, Any]:
         """The two functions that the engine asks for."""
@@ -220,31 +228,52 @@ class _Reading:
             packed = self._pack(value)
         except Unstored:
             raise _NotStored from None
-        return self._cache.codec.object_to_bytes(packed, self.plan.entry)
+        data = self._cache.codec.object_to_bytes(packed, self.plan.entry)
+        self._line.stored_bytes += len(data)
+        return data
 
     def _decode(self, data: bytes) -> Any:
         if self._refresh:
             raise CacheMiss  # whatever is there, load
+        self._line.hit_bytes += len(data)
         return _decode(self._cache, self.plan, data)
 
     def missed(self) -> None:
         """The function is about to be called."""
         self._tell(hit=False)
+        self._computing = perf_counter()
 
     def loaded(self, value: Any) -> Any:
         """Note what the function returned."""
+        self._line.computed += 1
+        self._line.compute_seconds += perf_counter() - self._computing
         self.value = value
         return value
 
     def answered(self, outcome: Outcome) -> Answer:
         """The end of a read."""
         if outcome.hit:
+            finished = perf_counter()
+            self._line.hits += 1
+            self._line.hit_seconds += finished - self._started
             self._tell(hit=True)
+        else:
+            finished = self._line.missed(outcome, self._started)
+        if finished > pulse.due:
+            pulse.beat()
         return Answer(outcome.value, outcome.hit)
 
     def _tell(self, *, hit: bool) -> None:
         if signals.cache_read.has_listeners():
             signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
+
+
+def _line(call: Call) -> counters.Line:
+    return counters.line(call.family, "call")
+
+
+def _count_uncached(call: Call, reason: str) -> None:
+    counters.add(_line(call).uncached, reason, counters.MOST_REASONS)
 
 
 def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
@@ -257,21 +286,20 @@ def _found(outcome: Outcome) -> Any:
     return outcome.value
 
 
-def _table(cache: engine.Engine, func: Callable[..., Any]) -> str:
-    return cache.table(_own_table(func), func=func)
+def _table(cache: engine.Engine, call: Call) -> str:
+    return cache.table(_own_table(call), func=call.func)
 
 
-def _own_table(func: Callable[..., Any]) -> str:
-    # Without the line: what is invalidated by the next release is invalid for this one too.
-    return f"func:{function_name(func, line=False)}"
+def _own_table(call: Call) -> str:
+    return f"func:{call.family}"
 
 
 def _changes(cache: engine.Engine, call: Call) -> list[Change]:
     row = {"call": call.digest}
-    return [Change(_table(cache, call.func), row, row)]
+    return [Change(_table(cache, call), row, row)]
 
 
-def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]) -> None:
+def _drop(cache: engine.Engine, table: str, changes: list[Change]) -> None:
     """Drop results now, and again at the commits of the transactions that are open.
 
     What a transaction writes is seen by others only after its commit, so what they compute until
@@ -282,15 +310,12 @@ def _drop(cache: engine.Engine, func: Callable[..., Any] | None, changes: list[C
         cache.distrust({change.table for change in changes})
         return
     cache.invalidate(changes)
-    joining.join(changes, [_own_table(func) if func is not None else engine.FUNCTIONS])
-
-
-async def _adrop(
-    cache: engine.Engine, func: Callable[..., Any] | None, changes: list[Change]
-) -> None:
-    await sync_to_async(_drop)(cache, func, changes)
+    whole = changes[0].old is UNKNOWN
+    name = table.removeprefix("func:")
+    counters.dropped({(name, "invalidate_all()" if whole else "invalidate()"): 1})
+    joining.join(changes, [table])
 
 
 def invalidate_functions() -> None:
     """Drop the results of all cached functions, views and fragments."""
-    _drop(engine.current(), None, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])
+    _drop(engine.current(), engine.FUNCTIONS, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])

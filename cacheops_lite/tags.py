@@ -12,7 +12,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, engine
+from . import conf, counters, engine
 from .core.entry import Change, Conj
 from .core.protocol import TablePlan
 from .orm import joining
@@ -83,6 +83,7 @@ def invalidate_tag(*tags: str | Iterable[str]) -> None:
     cache = engine.current()
     table = cache.table(engine.TAGS)
     changes = [Change(table, {_COLUMN: tag}, {_COLUMN: tag}) for tag in wanted]
+    counters.dropped({(engine.TAGS, "invalidate_tag()"): len(changes)})
     if not joining.join(changes, waiting(wanted)):
         cache.invalidate(changes)
 

@@ -16,7 +16,8 @@ from django.http import HttpRequest
 
 from . import responses
 from .calls import digest
-from .memoize import Answer, Backend, CacheKey, Call, Memo, Options, Pack, equip
+from .memoize import Answer, Backend, CacheKey, Call, Memo, Pack, equip
+from .options import Options
 from .responses import Fresh, TokenWatch, Vary, VaryOn
 
 _METHODS = ("GET", "HEAD")

@@ -23,7 +23,7 @@ HOUSE: dict[str, list[str]] = {
         "core.ensuring core.writing core.reading core.protocol"
     ).split(),
     "stores": "stores.breaker stores.scripts stores.client stores.memory stores.transport".split(),
-    "wiring": "signals conf engine".split(),
+    "wiring": "signals counters pulse conf engine".split(),
     "orm": (
         "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.where orm.joins orm.dynamic orm.conditions orm.fingerprint orm.shapes orm.templates "
@@ -33,7 +33,9 @@ HOUSE: dict[str, list[str]] = {
         "orm.patch"
     ).split(),
     "user": (
-        "calls tags policies memoize samples results responses views functions basecache rediscache reaper "
+        "stats report "
+        "calls tags options policies memoize samples results responses views functions "
+        "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "

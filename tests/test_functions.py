@@ -685,6 +685,22 @@ def test_prefix_function_separates_tenants() -> None:
         assert function() == 3
 
 
+def test_prefix_function_that_looks_at_tables() -> None:
+    """A function that hangs on a tenant's table has a result for each tenant."""
+    tenant = "one:"
+    function = counting(cached_as(Category, timeout=60))
+    prefix = lambda query: tenant if query.tables == ["tests_category"] else "shared:"  # noqa: E731
+    with override_settings(CACHEOPS_PREFIX=prefix):
+        assert function() == 1
+        tenant = "two:"
+        assert function() == 2
+        category()
+        tenant = "one:"
+        assert function() == 1
+        tenant = "two:"
+        assert function() == 3
+
+
 def test_prefix_function_is_told_the_function() -> None:
     """`query.func` is the decorated function, so that it can have its own prefix."""
     seen: list[Any] = []

@@ -178,6 +178,16 @@ class StoreContract:
         assert store.mget(b"a", b"b") == [None, None]
         assert store.set(b"b", b"1", nx=True)
 
+    def test_tally(self, store: Store) -> None:
+        """Numbers are added up under their names, and the hash runs out."""
+        for _ in range(2):
+            store.finish(store.transport.tally(b"h", {b"one": 1, b"\xfftwo": 2}, HOUR))
+        found = store.finish(store.transport.tallies([b"h", b"none"]))
+        assert found == [{b"one": b"2", b"\xfftwo": b"4"}, {}]
+        assert 0 < store.pttl(b"h") <= HOUR
+        store.finish(store.transport.tally(b"h", {b"one": 1}, 1))
+        store.wait_until(lambda: store.pttl(b"h") < 0)
+
     def test_batch(self, store: Store) -> None:
         """Scripts that are sent together run in their order and answer one by one."""
         keys = [GEN, SCHEMES, A1]

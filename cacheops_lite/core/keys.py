@@ -88,6 +88,10 @@ class Keys:
         """A cached result, kept in the slot of its main table; the digest has 128 bit or more."""
         return f"{self.prefix}q:{self._tag(table)}:{digest}".encode()
 
+    def stats(self, hour: int) -> bytes:
+        """What all processes counted in one hour since 1970."""
+        return f"{self.prefix}stats:{hour}".encode()
+
     def lock(self, entry: bytes) -> bytes:
         """The lock of an entry, in the entry's slot."""
         return b"%s:lock" % entry

@@ -35,11 +35,15 @@ class Outcome(NamedTuple):
     into use during a write, ``moved`` a write came during the load, ``undeclared`` a dependency
     on a table that the plan does not name as dynamic, ``failed`` an invalidation of this process
     is overdue, ``unavailable`` the store does not answer.
+
+    ``missed`` is ``""`` unless the value was loaded and not stored: then it says why there was a
+    miss, and ``reason`` why nothing was stored.
     """
 
     value: Any
     hit: bool
     reason: str
+    missed: str = ""
 
 
 @dataclass

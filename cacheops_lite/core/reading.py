@@ -47,7 +47,7 @@ class Reading(Ensuring, Writing):
         ``decode`` is a miss.
         """
         if self.overdue and not await self._settled(transport, plan):
-            return Outcome(await load(), False, "failed")
+            return Outcome(await load(), False, "failed", "failed")
         shape = self._shape(plan)
         lock = b""
         try:
@@ -58,7 +58,7 @@ class Reading(Ensuring, Writing):
                     transport, shape, view, outcome, decode, lock_ms, lock_wait_ms
                 )
         except StoreUnavailable:
-            return Outcome(await load(), False, "unavailable")
+            return Outcome(await load(), False, "unavailable", "unavailable")
         try:
             if outcome.hit:
                 return outcome
@@ -210,18 +210,18 @@ class Reading(Ensuring, Writing):
         try:
             fixed = await self._fix(transport, shape, view, ttl_ms)
         except StoreUnavailable:
-            return Outcome(await load(), False, "unavailable")
+            return Outcome(await load(), False, "unavailable", reason)
         value = await load()
         if fixed.refused:
-            return Outcome(value, False, fixed.refused)
+            return Outcome(value, False, fixed.refused, reason)
         try:
             told = dynamic(value) if dynamic is not None else ()
             depends, refused = await self._complete(transport, shape, fixed, told, ttl_ms)
             if refused:
-                return Outcome(value, False, refused)
+                return Outcome(value, False, refused, reason)
             data = stamps.pack_entry(depends, encode(value))
             await transport.set(shape.plan.entry, data, ttl_ms)
         except StoreUnavailable:
-            return Outcome(value, False, "unavailable")
+            return Outcome(value, False, "unavailable", reason)
         self._learn(shape, depends)
         return Outcome(value, False, reason)

@@ -183,6 +183,6 @@ def take(
 ) -> None:
     """Let changes join the current transaction, or invalidate at once if there is none."""
     connection = connections[alias]
-    collect(connection, changes, model=model, values=note)
+    collect(connection, changes, cause="by hand", model=model, values=note)
     if not open_transaction(connection):
         commit_now(connection)

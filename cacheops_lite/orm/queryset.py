@@ -194,7 +194,7 @@ def fetch_all(original: Callable[..., Any], self: Any) -> Any:
         if self._result_cache is None:
             profile = profile_for(self, op)
             if profile is not None:
-                self._result_cache = reads.fetch(_decided(self), profile, shown)
+                self._result_cache = reads.fetch(_decided(self), profile, op, shown)
         return original(self)
     finally:
         _op.reset(op_token)
@@ -271,7 +271,7 @@ def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any
     if profile is None:
         return original(self, *args, **kwargs)
     self = _decided(self)
-    token = _single.set(reads.Single(self.model, self.db, profile))
+    token = _single.set(reads.Single(self.model, self.db, profile, "aggregate"))
     try:
         return original(self, *args, **kwargs)
     finally:

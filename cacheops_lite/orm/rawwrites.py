@@ -127,7 +127,8 @@ def _collect(connection: Any, text: str) -> None:
     for table in sorted(reached):
         if table in known.tracked or known.dependents(table):
             model = known.models[table][0]._meta.concrete_model if table in known.models else None
-            collect(connection, [Change(table, UNKNOWN, UNKNOWN)], model=model)
+            change = Change(table, UNKNOWN, UNKNOWN)
+            collect(connection, [change], cause="raw SQL", model=model)
 
 
 def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
@@ -206,7 +207,7 @@ def _mixed(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
         state.forget()
         if _transaction_open(connection) is not False:
             state.raw = not open_transaction(connection)
-            collect(connection, changes)
+            collect(connection, changes, cause="raw SQL")
 
 
 def _savepoint(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
@@ -270,7 +271,7 @@ def _committing(
         except BaseException:
             # It may have committed what was pending before it failed.
             commit_now(connection)
-            collect(connection, changes)
+            collect(connection, changes, cause="raw SQL")
             raise
 
     return run_and_commit

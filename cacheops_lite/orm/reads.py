@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -16,7 +17,7 @@ from django.db.models.sql.constants import SINGLE
 from django.db.models.sql.query import Query
 from django.utils.asyncio import async_unsafe
 
-from .. import conf, engine, signals
+from .. import conf, counters, engine, pulse, signals
 from ..core.entry import ANY_ROW, Conj
 from ..core.memo import Recent
 from ..core.protocol import Outcome, ReadPlan, TablePlan
@@ -68,6 +69,9 @@ _templates: Recent[Any, templates.Template] = Recent(4096)
 _ready: Recent[bytes, ReadPlan] = Recent(8192)
 for _memo in (_plans, _templates, _ready):
     conf.on_reset(_memo.clear)
+
+#: Looked up here for the hit path; the dict stays the same one.
+_lines = counters.lines
 
 #: Called with (query, alias, profile, packing or op, plan) of every query that was not compiled:
 #: the switch by which tests compare each fast answer with the slow one.
@@ -145,10 +149,17 @@ def read_plan(cache: engine.Engine, plan: Plan, using: str, main: str) -> ReadPl
 
 
 def through(
-    plan: Plan, model: Any, using: str, profile: conf.Profile, load: Callable[[], rows.Rows]
+    plan: Plan,
+    model: Any,
+    using: str,
+    profile: conf.Profile,
+    op: str,
+    load: Callable[[], rows.Rows],
 ) -> Outcome:
     """Read rows through the cache; the caller has made sure that it may."""
     _forbid_event_loop()
+    started = perf_counter()
+    line = _lines.get((model, op)) or counters.line(model, op)
     cache = engine.current()
     wanted = read_plan(cache, plan, using, model._meta.db_table)
     codec = cache.codec
@@ -156,22 +167,36 @@ def through(
 
     def encode(found: rows.Rows) -> bytes:
         try:
-            return codec.rows_to_bytes(found, context)
+            data = codec.rows_to_bytes(found, context)
         except Exception as error:  # a value that no pickler takes
             raise _Unencodable(found) from error
+        line.stored_bytes += len(data)
+        return data
+
+    def decode(data: bytes) -> rows.Rows:
+        line.hit_bytes += len(data)
+        return codec.bytes_to_rows(data, context)
 
     try:
         outcome = cache.read(
             wanted,
             load,
             encode=encode,
-            decode=lambda data: codec.bytes_to_rows(data, context),
+            decode=decode,
             timeout=profile.timeout or 0,
             dynamic=_dynamic(cache, plan, using) if plan.dynamic else None,
             lock=profile.lock,
         )
     except _Unencodable as loaded:
-        outcome = Outcome(loaded.rows, False, "unencodable")
+        outcome = Outcome(loaded.rows, False, "unencodable", "unencodable")
+    if outcome.hit:
+        finished = perf_counter()
+        line.hits += 1
+        line.hit_seconds += finished - started
+    else:
+        finished = line.missed(outcome, started)
+    if finished > pulse.due:
+        pulse.beat()
     if signals.cache_read.has_listeners(model):
         signals.cache_read.send(sender=model, func=None, hit=outcome.hit)
     return outcome
@@ -202,7 +227,10 @@ def _dynamic(
 
 
 def fetch(
-    queryset: Any, profile: conf.Profile, shown: list[tuple[Any, Shape]] | None = None
+    queryset: Any,
+    profile: conf.Profile,
+    op: str = "fetch",
+    shown: list[tuple[Any, Shape]] | None = None,
 ) -> list[Any]:
     """The results of a queryset, through the cache; ``shown`` is given its shape and key."""
     query, using = queryset._query, queryset.db
@@ -223,14 +251,15 @@ def fetch(
             compilers.append(query.get_compiler(using))
             return rows.load_rows(compilers[0])
 
-        outcome = through(quick.plan, model, using, profile, compile_and_load)
+        outcome = through(quick.plan, model, using, profile, op, compile_and_load)
         return rows.produce(queryset, quick.produce, outcome.value)
     tried = attempt(queryset.query, using, profile, "rows", packs)
     if shape is not None and tried.plan is not None and not tried.plan.reason:
         _learn(shape, key, tried)
     if tried.plan is None or tried.reason:
+        counters.add(counters.line(model, op).uncached, tried.reason, counters.MOST_REASONS)
         return rows.evaluate(queryset, tried.compiler)
-    outcome = through(tried.plan, model, using, profile, lambda: rows.load_rows(tried.compiler))
+    outcome = through(tried.plan, model, using, profile, op, lambda: rows.load_rows(tried.compiler))
     return rows.replay(queryset, tried.compiler, outcome.value)
 
 
@@ -252,7 +281,7 @@ def get(queryset: Any, name: str, value: Any, profile: conf.Profile) -> list[Any
         query = shortcut.long_query(queryset, name, value)
         check(query, using, profile, packing(queryset), plan)
     outcome = through(
-        plan, queryset.model, using, profile, lambda: shortcut.load(queryset, name, value)
+        plan, queryset.model, using, profile, "get", lambda: shortcut.load(queryset, name, value)
     )
     return rows.produce(queryset, template.produce, outcome.value)
 
@@ -291,21 +320,23 @@ def packing(queryset: Any) -> str:
 class Single:
     """Runs the one-row query that Django is about to make for count, exists or aggregate."""
 
-    def __init__(self, model: Any, using: str, profile: conf.Profile) -> None:
-        self.model, self.using, self.profile = model, using, profile
+    def __init__(self, model: Any, using: str, profile: conf.Profile, op: str) -> None:
+        self.model, self.using, self.profile, self.op = model, using, profile, op
         #: What was compiled and run, for learning its template.
         self.tried: Attempt | None = None
 
     def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
         tried = self.tried = plan_compiler(compiler, self.using, self.profile, SINGLE, "")
         if tried.plan is None or tried.reason:
+            line = counters.line(self.model, self.op)
+            counters.add(line.uncached, tried.reason, counters.MOST_REASONS)
             return execute()
 
         def load() -> rows.Rows:
             row = execute()
             return [] if row is None else [tuple(row)]
 
-        found = through(tried.plan, self.model, self.using, self.profile, load).value
+        found = through(tried.plan, self.model, self.using, self.profile, self.op, load).value
         return found[0] if found else None
 
 
@@ -342,9 +373,9 @@ def single(
             ask(recorder)
             return recorder.rows
 
-        found = through(quick.plan, queryset.model, using, profile, load).value
+        found = through(quick.plan, queryset.model, using, profile, op, load).value
         return _single_value(op, found)
-    hook = Single(queryset.model, using, profile)
+    hook = Single(queryset.model, using, profile, op)
     answer = ask(hook)
     tried = hook.tried
     if (

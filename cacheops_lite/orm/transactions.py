@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import conf, engine, signals
+from .. import conf, counters, engine, pulse, signals
 from ..core.entry import UNKNOWN, Change
 from ..exceptions import InvalidationRefused
 from . import registry, testcases
@@ -35,7 +36,7 @@ class Pending:
     """What one connection has changed and not yet committed."""
 
     __slots__ = (
-        "after", "by_atomic", "changes", "counts", "cursors", "dirty", "everything",
+        "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
         "explained", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
         "snapshot", "wal", "write_locked",
     )  # fmt: skip
@@ -44,6 +45,9 @@ class Pending:
         self.changes: list[Change] = []
         #: How many changes there are per table, to fall back to the table past a limit.
         self.counts: dict[str, int] = {}
+        #: (table, what is done to it) -> how many changes, for `counters`; what a savepoint takes
+        #: back stays counted.
+        self.causes: dict[tuple[str, str], int] = {}
         #: Tables written in this transaction, under their plain names.
         self.dirty: set[str] = set()
         #: Raw SQL that names no table we know: every table is dirty.
@@ -79,6 +83,7 @@ class Pending:
         """The transaction is over."""
         self.changes = []
         self.counts = {}
+        self.causes = {}
         self.dirty = set()
         self.everything = False
         self.savepoints = {}
@@ -143,10 +148,14 @@ def collect(
     connection: BaseDatabaseWrapper,
     changes: Iterable[Change],
     *,
+    cause: str,
     model: Any = None,
     values: dict[str, Any] | None = None,
 ) -> None:
-    """Add changes, with the tables that change along (``depends_on``)."""
+    """Add changes, with the tables that change along (``depends_on``).
+
+    ``cause`` names in a word what made them, for who reads the counters.
+    """
     state = pending(connection)
     known = registry.current()
     muted = _muted.get()
@@ -155,14 +164,23 @@ def collect(
         tables.add(change.table)
         if not muted:
             add(state, qualified(connection.alias, change))
+            _count(state, change, cause)
     for table in list(tables):
         for dependent in known.dependents(table):
             tables.add(dependent)
             if not muted:
-                add(state, qualified(connection.alias, Change(dependent, UNKNOWN, UNKNOWN)))
+                change = Change(dependent, UNKNOWN, UNKNOWN)
+                add(state, qualified(connection.alias, change))
+                _count(state, change, "depends_on")
     state.dirty |= tables
     if tables and not muted and model is not None and len(state.notes) < ROWS_PER_TABLE:
         state.notes.append((model, values))
+
+
+def _count(state: Pending, change: Change, cause: str) -> None:
+    known = change.old is not UNKNOWN and change.new is not UNKNOWN
+    key = (change.table, cause if known else f"{cause} (whole table)")
+    state.causes[key] = state.causes.get(key, 0) + 1
 
 
 def qualified(alias: str, change: Change) -> Change:
@@ -183,11 +201,12 @@ def add(state: Pending, change: Change) -> None:
         state.changes.append(Change(table, UNKNOWN, UNKNOWN))
 
 
-def collect_everything(connection: BaseDatabaseWrapper) -> None:
+def collect_everything(connection: BaseDatabaseWrapper, cause: str = "raw SQL") -> None:
     """Raw SQL changed we do not know what: every tracked table is unknown."""
     collect(
         connection,
         [Change(table, UNKNOWN, UNKNOWN) for table in sorted(registry.current().tracked)],
+        cause=cause,
     )
     pending(connection).everything = True
 
@@ -196,7 +215,7 @@ def collect_all(connection: BaseDatabaseWrapper) -> set[str]:
     """``invalidate_all()`` joins a transaction; the names of all that its commit will drop."""
     state = pending(connection)
     before = len(state.changes)
-    collect_everything(connection)
+    collect_everything(connection, "invalidate_all()")
     add(state, Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN))
     state.notes.append((None, None))
     return {change.table for change in state.changes[before:]}
@@ -226,6 +245,7 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
         ticket = cache.mark(state.changes)
         cache.refresh(ticket)
     except InvalidationRefused:
+        counters.add(counters.events, "refused_commits")
         state.forget()
         _undo(connection)
         raise
@@ -234,9 +254,10 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
     except BaseException as error:
         cache.bump(ticket, committed=_surely_not_committed(connection, error))
         raise
-    notes, saved = state.notes, state.saved
+    notes, saved, causes = state.notes, state.saved, state.causes
     state.forget()
     cache.bump(ticket, committed=True)
+    counters.dropped(causes)
     state.after += [partial(_tell, notes), *saved]
     if connection.autocommit or not state.by_atomic:
         run_afterwards(connection)
@@ -273,6 +294,8 @@ def run_afterwards(connection: BaseDatabaseWrapper) -> None:
     state = pending(connection)
     while state.after:
         state.after.pop(0)()
+    if perf_counter() > pulse.due:
+        pulse.beat()
 
 
 def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
@@ -284,10 +307,11 @@ def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
 def commit_now(connection: BaseDatabaseWrapper) -> None:
     """A change took effect already, or is somebody's word: invalidate what is pending."""
     state = pending(connection)
-    changes, notes = state.changes, state.notes
+    changes, notes, causes = state.changes, state.notes, state.causes
     state.forget()
     if changes and conf.current().enabled:
         engine.current().invalidate(changes)
+        counters.dropped(causes)
         _tell(notes)
     elif changes:
         engine.distrust({change.table for change in changes})

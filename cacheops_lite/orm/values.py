@@ -15,6 +15,7 @@ from django.db import connections, models
 from django.utils import timezone as django_timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from cacheops_lite import conf
 from cacheops_lite.orm.folding import fold, known_collation
 
 #: The text of NULL; no value is spelt in upper case.
@@ -48,8 +49,11 @@ def usable(field: Any) -> bool:
     """Whether the column of ``field`` may be a term: its equality can be reproduced.
 
     A table that several models share is read by one and written by another, so all of them must
-    spell the column alike.
+    spell the column alike. ``CACHEOPS_SKIP_FIELDS`` takes out what the user does not want there.
     """
+    skipped = conf.current().skip_fields
+    if skipped and field.get_internal_type() in skipped:
+        return False
     own = kind(field)
     return own is not None and all(
         kind(other) == own for other in _columns().get((_table(field), field.column), ())

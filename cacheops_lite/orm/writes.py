@@ -70,6 +70,7 @@ def insert(compiler: Any, execute: Execute, returning_fields: Any = None) -> Any
         collect(
             connection,
             _inserted(compiler, model, fields, returning_fields, rows),
+            cause="insert",
             model=model,
             values=note_of(compiler.query.objs[0]) if len(compiler.query.objs) == 1 else None,
         )
@@ -201,6 +202,7 @@ def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
         collect(
             connection,
             _updated(connection, model, fields, assigned, old, count),
+            cause="update",
             model=model,
             values=note_of(instance),
         )
@@ -303,7 +305,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
             changes.append(Change(table, UNKNOWN, UNKNOWN))
         else:
             changes += [Change(table, row, None) for row in old.values()]
-        collect(connection, changes, model=model, values=note_of(instance))
+        collect(connection, changes, cause="delete", model=model, values=note_of(instance))
         return result
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.protocol import SERVER_ID, Answer, Reply, Script, ServerId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _TOKENS = re.compile(rb"([0-9a-f]+):([0-9]+)")
 _SCHEMES = re.compile(rb" ([^ =]+)=([0-9]+)")
@@ -78,6 +78,19 @@ class MemoryStore:
     def pexpire(self, key: bytes, px: int) -> None:
         if self.exists(key):
             self.data[key] = (self.data[key][0], self.clock() + px)
+
+    def tally(self, key: bytes, amounts: Mapping[bytes, int], px: int) -> None:
+        """Add to the numbers in a hash, which lives for ``px`` ms from now on."""
+        with self._lock:
+            numbers = self.numbers(key)
+            for name, many in amounts.items():
+                numbers[name] = b"%d" % (int(numbers.get(name, b"0")) + many)
+            self.data[key] = (numbers, self.clock() + px)
+
+    def numbers(self, key: bytes) -> dict[bytes, bytes]:
+        """A copy of the hash under a key."""
+        found = self.data[key][0] if self.exists(key) else {}
+        return dict(found) if isinstance(found, dict) else {}
 
     # -- what befalls a server
 
@@ -233,6 +246,12 @@ class MemoryTransport:
 
     async def pttl(self, key: bytes) -> int:
         return self.store.pttl(key)
+
+    async def tally(self, key: bytes, amounts: Mapping[bytes, int], px: int) -> None:
+        self.store.tally(key, amounts, px)
+
+    async def tallies(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
+        return [self.store.numbers(key) for key in keys]
 
     async def sleep(self, seconds: float) -> None:
         slept = self._sleep(seconds)

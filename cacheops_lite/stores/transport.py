@@ -24,7 +24,7 @@ from .breaker import Breaker
 from .scripts import SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Command = tuple[bytes | int, ...]
 _RUN_ID = re.compile(rb"run_id:(\w+)")
@@ -76,6 +76,22 @@ class RedisTransport:
         """The time that a key has left, in ms; negative if it is missing or never runs out."""
         (reply,), _ = await self._call([(b"PTTL", key)])
         return int(reply)
+
+    async def tally(self, key: bytes, amounts: Mapping[bytes, int], px: int) -> None:
+        """Add to the numbers in a hash, which lives for ``px`` ms from now on."""
+        added: list[Command] = [(b"HINCRBY", key, name, many) for name, many in amounts.items()]
+        # Once only: what was added twice would be counted twice.
+        found, _ = await self._talk(lambda server: [*added, (b"PEXPIRE", key, px)], False)
+        self._raise(found)
+
+    async def tallies(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
+        """The numbers in some hashes, as they are spelt there."""
+        found, _ = await self._call([(b"HGETALL", key) for key in keys])
+        # A flat list in the protocol of Redis 2, a map in that of Redis 3.
+        return [
+            reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+            for reply in found
+        ]
 
     async def scripts(self, calls: Sequence[Script]) -> list[Answer]:
         # ENSURE may be delivered once only: a late one would bring a dropped stamp back (A4).

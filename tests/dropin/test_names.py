@@ -286,17 +286,33 @@ def test_a_long_disjunction_is_widened(settings: Any) -> None:
     assert dropped()
 
 
-def test_fields_need_not_be_skipped(settings: Any) -> None:
-    """CACHEOPS_SKIP_FIELDS is accepted; text narrows all the same, by its hash."""
-    settings.CACHEOPS_SKIP_FIELDS = ["TextField", "BinaryField"]
+@pytest.mark.parametrize("skipped", [(), ("BinaryField",), ("TextField", "IntegerField")])
+def test_skipped_fields(settings: Any, skipped: tuple[str, ...]) -> None:
+    """Text narrows by its hash, but for the fields that CACHEOPS_SKIP_FIELDS names."""
+    if skipped:
+        settings.CACHEOPS_SKIP_FIELDS = list(skipped)
     one, other = post(text="long " * 1000), post(text="other")
-    read = m.Post.objects.filter(text=one.text).cache()
-    assert is_cached(lambda: list(read.all()))
+    reads = {
+        "TextField": lambda: list(m.Post.objects.filter(text=one.text).cache()),
+        "IntegerField": lambda: list(m.Post.objects.filter(views__gt=1000).cache()),
+        "CharField": lambda: list(m.Post.objects.filter(title="nobody").cache()),
+    }
+    assert all(is_cached(read) for read in reads.values())
     other.text = "another"
     other.save()
-    with hits() as seen:
-        list(read.all())
-    assert seen == [True]
+    for kind, read in reads.items():
+        with hits() as seen:
+            read()
+        assert seen == [kind not in skipped], kind
+
+
+def test_skipped_fields_are_a_list(settings: Any) -> None:
+    """Classes of fields will do, as of old; a plain text is an error that says what to write."""
+    settings.CACHEOPS_SKIP_FIELDS = [models.TextField, "JSONField"]
+    assert conf.current().skip_fields == ("TextField", "JSONField")
+    with pytest.raises(ImproperlyConfigured, match=r"\['TextField'\]"):
+        settings.CACHEOPS_SKIP_FIELDS = "TextField"
+        conf.current()
 
 
 # -- templates and commands ------------------------------------------------------------------------

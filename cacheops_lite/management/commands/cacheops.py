@@ -1,7 +1,8 @@
-"""``./manage.py cacheops explain EXPRESSION``: why a queryset is cached, and on what it hangs."""
+"""``./manage.py cacheops``: ``explain`` a queryset, ``stats`` of what the cache did."""
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from typing import Any
 
@@ -9,7 +10,9 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Manager, QuerySet
 
-from cacheops_lite import conf
+from cacheops_lite import conf, report
+from cacheops_lite import stats as counted
+from cacheops_lite.exceptions import StoreUnavailable
 
 
 class Command(BaseCommand):
@@ -32,6 +35,18 @@ class Command(BaseCommand):
         explain.add_argument(
             "--op", default="fetch", choices=sorted(conf.ALL_OPS - {"aggregate"}), help="which op"
         )
+        stats = commands.add_parser(
+            "stats", help="what all processes counted lately: hits, misses, invalidations, time"
+        )
+        stats.add_argument(
+            "--hours",
+            type=int,
+            default=1,
+            choices=range(1, counted.HOURS + 1),
+            metavar="N",
+            help=f"this hour and the N - 1 before it, up to {counted.HOURS} (default: 1)",
+        )
+        stats.add_argument("--json", action="store_true", help="one JSON object")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
         """Run the subcommand."""
@@ -48,6 +63,22 @@ class Command(BaseCommand):
         if not isinstance(value, QuerySet):
             raise CommandError(f"{queryset} is a {type(value).__name__}, not a queryset.")
         self.stdout.write(str(value.cache_explain(op)))  # type: ignore[attr-defined]
+
+    def stats(self, hours: int, **options: Any) -> None:
+        """Print what all processes have shared."""
+        if conf.current().stats_interval is None:
+            raise CommandError(
+                "Processes keep their counters to themselves: set CACHEOPS_STATS_INTERVAL to a "
+                "number of seconds, or call cacheops_lite.stats.snapshot() in the process."
+            )
+        try:
+            found = counted.read(hours)
+        except StoreUnavailable as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(found, indent=2))
+        else:
+            self.stdout.writelines(f"{line}\n" for line in report.lines(found))
 
 
 def _names() -> dict[str, Any]:
