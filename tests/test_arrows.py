@@ -22,7 +22,7 @@ HOUSE: dict[str, list[str]] = {
         "core.entry core.keys core.stamps core.memo core.dnf core.codec core.plans core.state "
         "core.ensuring core.writing core.reading core.protocol"
     ).split(),
-    "stores": "stores.breaker stores.scripts stores.client stores.memory stores.transport".split(),
+    "stores": "stores.breaker stores.scripts stores.replies stores.client stores.memory stores.transport".split(),
     "wiring": "signals counters pulse conf engine".split(),
     "orm": (
         "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "

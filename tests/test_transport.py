@@ -99,7 +99,20 @@ class FakeServer:
             return b"$%d\r\n%s\r\n" % (len(text), text)
         if words[0] == b"MGET":
             return b"*%d\r\n%s" % (len(words) - 1, b"$-1\r\n" * (len(words) - 1))
+        if words[0] in (b"EVALSHA", b"EVAL"):
+            ensure = words[1] in SCRIPTS["ensure"]
+            return ensured(b"gen", int(words[2]) - 3) if ensure else seen(b"gen")
         return b"+OK\r\n"
+
+
+def seen(gen: bytes) -> bytes:
+    """What MARK and BUMP answer: the gen, and no schemes."""
+    return b"*2\r\n$%d\r\n%s\r\n$-1\r\n" % (len(gen), gen)
+
+
+def ensured(gen: bytes, stamps: int = 1) -> bytes:
+    """What ENSURE answers: the gen, and for each stamp that it is pending."""
+    return b"*2\r\n$%d\r\n%s\r\n*%d\r\n" % (len(gen), gen, stamps) + b"$1\r\np\r\n" * stamps
 
 
 @pytest.fixture
@@ -226,10 +239,10 @@ class TestTraffic:
     def test_script_once_known(self, fake: FakeServer, make_side: Callable[..., Side]) -> None:
         """Scripts go by their digest; only what the server does not know is sent in full."""
         side = make_side(port=fake.port)
-        fake.answers[b"EVALSHA"] = [b"+one\r\n", b"-NOSCRIPT no\r\n", b"+three\r\n"]
-        fake.answers[b"EVAL"] = [b"+two\r\n"]
+        fake.answers[b"EVALSHA"] = [seen(b"one"), b"-NOSCRIPT no\r\n", seen(b"three")]
+        fake.answers[b"EVAL"] = [ensured(b"two")]
         answers = side.scripts(MARK, ENSURE, MARK)
-        assert [answer.value for answer in answers] == [b"one", b"two", b"three"]
+        assert [answer.value[0] for answer in answers] == [b"one", b"two", b"three"]
         evals = [command for command in fake.commands if command[0] == b"EVAL"]
         assert [command[1] for command in evals] == [SCRIPTS["ensure"].text]
         assert fake.names()[2:] == [b"EVALSHA"] * 3 + [b"EVAL"]
@@ -245,8 +258,8 @@ class TestTraffic:
         """Scripts are sent together: the first answer is not waited for."""
         side = make_side(port=fake.port)
         side.mget(b"k")
-        fake.answers[b"EVALSHA"] = ["hang", b"+one\r\n+two\r\n"]
-        assert [answer.value for answer in side.scripts(MARK, MARK)] == [b"one", b"two"]
+        fake.answers[b"EVALSHA"] = ["hang", seen(b"one") + seen(b"two")]
+        assert [answer.value[0] for answer in side.scripts(MARK, MARK)] == [b"one", b"two"]
 
 
 class TestFailures:
@@ -266,7 +279,7 @@ class TestFailures:
     def test_ensure_in_a_batch(self, fake: FakeServer, make_side: Callable[..., Side]) -> None:
         """A batch with an ENSURE is not repeated either."""
         side = make_side(port=fake.port)
-        fake.answers[b"EVALSHA"] = [b"+OK\r\n", None]
+        fake.answers[b"EVALSHA"] = [seen(b"gen"), None]
         with pytest.raises(StoreUnavailable):
             side.scripts(MARK, ENSURE)
         assert fake.names().count(b"EVALSHA") <= 2
@@ -276,8 +289,8 @@ class TestFailures:
         side = make_side(port=fake.port)
         fake.answers[b"MGET"] = [None]
         assert side.mget(b"k").values == [None]
-        fake.answers[b"EVALSHA"] = [None, b"+OK\r\n"]
-        assert side.scripts(MARK)[0].value == b"OK"
+        fake.answers[b"EVALSHA"] = [None, seen(b"gen")]
+        assert side.scripts(MARK)[0].value == [b"gen", None]
         fake.answers[b"MGET"] = [None, None, None]
         with pytest.raises(StoreUnavailable):
             side.mget(b"k")
@@ -311,10 +324,31 @@ class TestFailures:
     def test_error_reply(self, fake: FakeServer, make_side: Callable[..., Side]) -> None:
         """A refused command is an error; the other replies are read, the socket stays in step."""
         side = make_side(port=fake.port)
-        fake.answers[b"EVALSHA"] = [b"-OOM no memory\r\n", b"+two\r\n"]
+        fake.answers[b"EVALSHA"] = [b"-OOM no memory\r\n", seen(b"two")]
         with pytest.raises(StoreUnavailable, match="no memory"):
             side.scripts(MARK, MARK)
         assert side.mget(b"k").values == [None]
+        assert fake.connections == 1
+        assert not side.breaker.open
+
+    def test_refusals_are_told(
+        self,
+        fake: FakeServer,
+        make_side: Callable[..., Side],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A refused command is in the log in the server's words, once, and cuts no socket."""
+        side = make_side(port=fake.port)
+        side.mget(b"k")
+        fake.answers[b"MGET"] = [b"-NOPERM no mget\r\n"] * 3
+        fake.answers[b"SET"] = [b"-OOM no memory\r\n"]
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="no mget"):
+                side.mget(b"k")
+        with pytest.raises(StoreUnavailable, match="no memory"):
+            side.finish(side.transport.set(b"k", b"v", 1000))
+        told = [record.getMessage() for record in caplog.records]
+        assert [text.rpartition(" ")[2] for text in told] == ["mget", "memory"]
         assert fake.connections == 1
         assert not side.breaker.open
 

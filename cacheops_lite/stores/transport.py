@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import re
 import time
@@ -16,15 +17,28 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    InvalidResponse,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from ..core.protocol import Answer, Reply, Script, ServerId
 from ..exceptions import StoreUnavailable
 from .breaker import Breaker
+from .replies import are_values, fits
 from .scripts import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+log = logging.getLogger("cacheops_lite")
+
+#: Seconds until the same refusal is logged again, and how many refusals are remembered.
+SILENCE = 60.0
+COMPLAINTS = 100
 
 Command = tuple[bytes | int, ...]
 _RUN_ID = re.compile(rb"run_id:(\w+)")
@@ -50,6 +64,8 @@ class RedisTransport:
             raise TypeError(f"{type(client).__name__} has no connection pool of its own")
         self.client = client
         self.breaker = breaker or Breaker()
+        #: What was refused -> when it may be said again.
+        self._silent: dict[str, float] = {}
         # redis-py before 5.3 demands a command's name, later ones warn of it.
         name = inspect.signature(client.connection_pool.get_connection).parameters.get(
             "command_name"
@@ -133,7 +149,17 @@ class RedisTransport:
     def _raise(self, replies: Sequence[Any]) -> None:
         for reply in replies:
             if isinstance(reply, ResponseError):
+                self._complain(str(reply))
                 raise StoreUnavailable(f"Redis refused a command: {reply}") from reply
+
+    def _complain(self, refusal: str) -> None:
+        # What is refused once, for a right or for memory that is missing, is refused all the time.
+        now = time.monotonic()
+        if now >= self._silent.get(refusal, now):
+            if len(self._silent) >= COMPLAINTS:
+                self._silent.clear()
+            self._silent[refusal] = now + SILENCE
+            log.warning("Redis refuses a command, going on without it: %s", refusal)
 
     async def _talk(
         self, build: Callable[[bytes], list[Command]], again: bool
@@ -160,7 +186,7 @@ class RedisTransport:
         return found
 
     def _failed(self, error: Exception) -> StoreUnavailable:
-        self.breaker.failure(repr(error))
+        self.breaker.failure(f"{type(error).__name__}: {error}")
         return StoreUnavailable(f"Redis does not answer: {error}")
 
     async def _attempt(self, build: Callable[[bytes], list[Command]]) -> tuple[list[Any], bytes]:
@@ -179,13 +205,17 @@ class RedisTransport:
     async def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         await self._send(connection, connection.pack_commands(commands))
         replies: list[Any] = []
-        for _ in commands:
+        for command in commands:
             try:
-                replies.append(await self._read(connection))
+                reply = await self._read(connection)
             except ReadOnlyError:
                 raise  # the primary has become a replica: connect anew
             except ResponseError as error:
                 replies.append(error)
+                continue
+            if not fits(command, reply):
+                raise InvalidResponse(_unlike(command, reply))
+            replies.append(reply)
         return replies
 
     async def _server(self, connection: Any) -> bytes:
@@ -230,6 +260,10 @@ class RedisTransport:
         raise NotImplementedError
 
 
+def _unlike(command: Command, reply: Any) -> str:
+    return f"{command[0]!r} was answered with something else: {reply!r:.100}"
+
+
 class SyncTransport(RedisTransport):
     """Over ``redis.Redis`` or what Sentinel makes of it. Its coroutines never suspend.
 
@@ -267,12 +301,17 @@ class SyncTransport(RedisTransport):
         try:
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
             values = connection.read_response(disable_decoding=True)
+            if not are_values(values, len(keys)):
+                raise InvalidResponse(_unlike(command, values))
             self._same(connection, server)
         except Disconnected:
             await self._cut(connection)
             (values,), server = await self._talk(lambda server: [command], False)
             self._raise([values])
             return Reply(values, server)
+        except ResponseError as error:
+            self._idle.append((connection, time.monotonic()))
+            self._raise([error])
         except (RedisError, OSError) as error:
             await self._cut(connection)
             raise self._failed(error) from error

@@ -33,6 +33,9 @@ class Processes:
         self._engines[name] = made
         return made
 
+    def names(self) -> list[str]:
+        return list(self._engines)
+
     def end(self, name: str) -> None:
         """The process ends; what it still owed is forgotten with it."""
         if old := self._engines.pop(name, None):

@@ -110,10 +110,16 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
 
 
 def spoilt_at(
-    at: int, fault: str, name: str, proxy: Proxy, processes: Processes, *, for_good: bool = False
+    at: int,
+    fault: str | bytes,
+    name: str,
+    proxy: Proxy,
+    processes: Processes,
+    *,
+    for_good: bool = False,
 ) -> bool:
     """Run a scenario with one exchange spoilt; tell whether it came to that exchange at all."""
-    why = f"({name}, exchange {at}, {fault})"
+    why = f"({name}, exchange {at}, {fault!r})"
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("other"):
         world.look()
