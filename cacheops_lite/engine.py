@@ -220,10 +220,11 @@ class Engine:
         timeout: float,
         dynamic: Callable[[Any], Iterable[tuple[str, Any]]] | None = None,
         lock: bool = False,
+        transport: Any = None,
     ) -> Outcome:
         """``read`` for async callers; ``load`` is a coroutine function."""
         return await self.protocol.read(
-            self.async_transport,
+            self.async_transport if transport is None else transport,
             plan,
             load,
             encode=encode,

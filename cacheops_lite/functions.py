@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from .memoize import DESCRIPTORS, memoize
 from .options import Options
+from .refresh import Refresh, Refreshing, only, take
 from .responses import Vary, names
 from .results import EngineBackend, invalidate_functions, seconds
 from .samples import Samples
@@ -31,14 +32,14 @@ def cached_as(
     (seconds) and ``lock`` default to what their profiles say; with ``lock`` one caller computes
     while the others wait for it a bounded time. ``extra`` is a further part of the key: a value,
     or a function of the call's arguments. ``keep_fresh`` is accepted and always true. More
-    ``options`` are those of ``options.Options``.
+    ``options`` are those of ``options.Options`` and ``refresh.Refreshing``.
 
     Raises ``TypeError`` without samples, and when called ``ImproperlyConfigured`` if a sample's
     model has no profile.
     """
     if _is_list(samples):
         return _undecorated
-    backend = _backend_as(samples, timeout, lock)
+    backend = _backend_as(samples, timeout, lock, take(options))
     chosen = Options(extra=extra, **options)
     return lambda func: memoize(func, backend, chosen)
 
@@ -54,15 +55,17 @@ def cached_view_as(
     vary_user: bool = False,
     vary_language: bool | None = None,
     tags: Tags = (),
+    **refreshing: Unpack[Refreshing],
 ) -> Callable[[Any], Any]:
     """Cache the responses of a view until rows change that the samples stand for.
 
     The key is the absolute URI, what ``extra`` gives and what the response is declared to vary
-    on. Only GET and HEAD requests are cached; see ``views`` for which responses.
+    on. Only GET and HEAD requests are cached; see ``responses`` for which responses, and
+    ``refresh.Refreshing`` for the other options.
     """
     if _is_list(samples):
         return _undecorated
-    backend = _backend_as(samples, timeout, lock)
+    backend = _backend_as(samples, timeout, lock, only({**refreshing}))
     vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
     return lambda view: memoize_view(view, backend, Options(extra=extra, tags=tags), vary)
 
@@ -76,7 +79,7 @@ def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **opti
     """
     if callable(timeout) or isinstance(timeout, DESCRIPTORS):
         return cached()(timeout)
-    backend = EngineBackend(timeout, lock)
+    backend = EngineBackend(timeout, lock, policy=take(options))
     chosen = Options(extra=extra, **options)
     return lambda func: memoize(func, backend, chosen)
 
@@ -91,6 +94,7 @@ def cached_view(
     vary_user: bool = False,
     vary_language: bool | None = None,
     tags: Tags = (),
+    **refreshing: Unpack[Refreshing],
 ) -> Any:
     """Cache the responses of a view for ``timeout`` seconds, or until they are invalidated.
 
@@ -99,17 +103,21 @@ def cached_view(
     """
     if callable(timeout):
         return cached_view()(timeout)
-    backend = EngineBackend(timeout, lock)
+    backend = EngineBackend(timeout, lock, policy=only({**refreshing}))
     vary = Vary(names(vary_headers), names(vary_cookies), vary_user, vary_language)
     return lambda view: memoize_view(view, backend, Options(extra=extra, tags=tags), vary)
 
 
 def _backend_as(
-    samples: tuple[Any, ...], timeout: float | timedelta | None, lock: bool | None
+    samples: tuple[Any, ...],
+    timeout: float | timedelta | None,
+    lock: bool | None,
+    policy: Refresh | None,
 ) -> EngineBackend:
     if not samples:
         raise TypeError("cached_as needs a model, a queryset or an instance to cache like.")
-    return EngineBackend(timeout, lock, Samples(samples, seconds(timeout), lock))
+    found = Samples(samples, seconds(timeout), lock)
+    return EngineBackend(timeout, lock, found, policy)
 
 
 def _is_list(samples: tuple[Any, ...]) -> bool:

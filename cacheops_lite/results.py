@@ -8,20 +8,20 @@ invalidation is never stored after it, for rows and functions alike.
 
 from __future__ import annotations
 
-import functools
 import math
 from datetime import timedelta
-from time import perf_counter
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, counters, engine, pulse, signals, tags
+from . import conf, counters, engine, tags
 from .calls import digest
 from .core.entry import ANY_ROW, UNKNOWN, Change
-from .core.protocol import Outcome, ReadPlan, TablePlan
-from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is
+from .core.protocol import Outcome, ReadPlan, TablePlan, run
+from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, as_it_is
+from .one_read import OneRead, count_uncached, decoder
 from .orm import joining
+from .refresh import Refresh
 from .samples import Resolved, Samples
 
 #: "For ever", in seconds: nothing is stored without an end.
@@ -45,10 +45,12 @@ class EngineBackend:
         timeout: float | timedelta | None = None,
         lock: bool | None = None,
         samples: Samples | None = None,
+        policy: Refresh | None = None,
     ) -> None:
         self._timeout = seconds(timeout)
         self._lock = lock
         self._samples = samples
+        self._policy = policy
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -58,22 +60,21 @@ class EngineBackend:
         """Answer from the store, or load and store."""
         resolved, refusal = self._resolve(call)
         if refusal:
-            _count_uncached(call, refusal)
+            count_uncached(call, refusal)
             return Answer(load(), False)
+
+        async def aload() -> Any:
+            try:
+                return load()
+            except StopIteration as error:  # no coroutine may let one out
+                raise _Stopped(error) from error
+
         cache = engine.current()
-        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
-
-        def loading() -> Any:
-            reading.missed()
-            return reading.loaded(load())
-
+        reading = self._reading(cache, call, resolved, pack, refresh)
         try:
-            outcome = cache.read(
-                reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
-            )
-        except _NotStored:
-            return reading.answered(_UNSTORABLE._replace(value=reading.value))
-        return reading.answered(outcome)
+            return run(reading.through(cache.transport, aload))
+        except _Stopped as stopped:
+            raise stopped.error from None
 
     async def aread(
         self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
@@ -84,22 +85,11 @@ class EngineBackend:
             # The connection that tells belongs to the thread in which async code runs its SQL.
             resolved, refusal = await sync_to_async(self._resolve)(call)
         if refusal:
-            _count_uncached(call, refusal)
+            count_uncached(call, refusal)
             return Answer(await load(), False)
         cache = engine.current()
-        reading = _Reading(cache, self._plan(cache, call, resolved), call, pack, refresh)
-
-        async def loading() -> Any:
-            reading.missed()
-            return reading.loaded(await load())
-
-        try:
-            outcome = await cache.aread(
-                reading.plan, loading, **self._how(resolved, refresh), **reading.codec()
-            )
-        except _NotStored:
-            return reading.answered(_UNSTORABLE._replace(value=reading.value))
-        return reading.answered(outcome)
+        reading = self._reading(cache, call, resolved, pack, refresh)
+        return await reading.through(cache.async_transport, load)
 
     def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
         """What the samples come to, and why the cache must not be used now."""
@@ -110,15 +100,23 @@ class EngineBackend:
             reason = joining.refusal(names, snapshots=bool(call.tags))
         return resolved, reason
 
-    def _how(self, resolved: Resolved | None, refresh: bool) -> dict[str, Any]:
+    def _reading(
+        self, cache: engine.Engine, call: Call, resolved: Resolved | None, pack: Pack, refresh: bool
+    ) -> OneRead:
         timeout, lock = self._timeout, self._lock
         if resolved is not None:
             timeout = resolved.timeout if timeout is None else timeout
             lock = resolved.lock if lock is None else lock
-        return {
-            "timeout": NO_TIMEOUT if timeout is None else timeout,
-            "lock": bool(lock) and not refresh,  # nobody waits for what he will not take
-        }
+        return OneRead(
+            cache,
+            self._plan(cache, call, resolved),
+            call,
+            pack,
+            NO_TIMEOUT if timeout is None else timeout,
+            lock=bool(lock),
+            refresh=refresh,
+            policy=self._policy,
+        )
 
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
         table = _table(cache, call)
@@ -139,14 +137,14 @@ class EngineBackend:
         resolved = self._samples.resolved() if self._samples is not None else None
         cache = engine.current()
         plan = self._plan(cache, call, resolved)
-        return _found(cache.peek(plan, functools.partial(_decode, cache, plan)))
+        return _found(cache.peek(plan, decoder(cache, plan)))
 
     async def aget(self, call: Call) -> Any:
         """``get`` for async callers."""
         resolved = await self._aresolved()
         cache = engine.current()
         plan = self._plan(cache, call, resolved)
-        decode = functools.partial(_decode, cache, plan)
+        decode = decoder(cache, plan)
         return _found(await cache.protocol.peek(cache.async_transport, plan, decode=decode))
 
     def set(self, call: Call, value: Any) -> None:
@@ -200,84 +198,12 @@ class EngineBackend:
         return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
 
 
-class _NotStored(Exception):
-    """Ends a read whose value must not be stored."""
+class _Stopped(Exception):
+    """Carries a ``StopIteration`` of the function out of a coroutine."""
 
-
-_UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
-
-
-class _Reading:
-    """One read: turns values into stored bytes and back, counts and tells ``cache_read``."""
-
-    def __init__(
-        self, cache: engine.Engine, plan: ReadPlan, call: Call, pack: Pack, refresh: bool
-    ) -> None:
-        self.plan = plan
-        self.value: Any = None
-        self._cache, self._call, self._pack, self._refresh = cache, call, pack, refresh
-        self._line = _line(call)
-        self._started = self._computing = perf_counter()
-
-    def codec(self) -> dict[str, Any]:
-        """The two functions that the engine asks for."""
-        return {"encode": self._encode, "decode": self._decode}
-
-    def _encode(self, value: Any) -> bytes:
-        try:
-            packed = self._pack(value)
-        except Unstored:
-            raise _NotStored from None
-        data = self._cache.codec.object_to_bytes(packed, self.plan.entry)
-        self._line.stored_bytes += len(data)
-        return data
-
-    def _decode(self, data: bytes) -> Any:
-        if self._refresh:
-            raise CacheMiss  # whatever is there, load
-        self._line.hit_bytes += len(data)
-        return _decode(self._cache, self.plan, data)
-
-    def missed(self) -> None:
-        """The function is about to be called."""
-        self._tell(hit=False)
-        self._computing = perf_counter()
-
-    def loaded(self, value: Any) -> Any:
-        """Note what the function returned."""
-        self._line.computed += 1
-        self._line.compute_seconds += perf_counter() - self._computing
-        self.value = value
-        return value
-
-    def answered(self, outcome: Outcome) -> Answer:
-        """The end of a read."""
-        if outcome.hit:
-            finished = perf_counter()
-            self._line.hits += 1
-            self._line.hit_seconds += finished - self._started
-            self._tell(hit=True)
-        else:
-            finished = self._line.missed(outcome, self._started)
-        if finished > pulse.due:
-            pulse.beat()
-        return Answer(outcome.value, outcome.hit)
-
-    def _tell(self, *, hit: bool) -> None:
-        if signals.cache_read.has_listeners():
-            signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
-
-
-def _line(call: Call) -> counters.Line:
-    return counters.line(call.family, "call")
-
-
-def _count_uncached(call: Call, reason: str) -> None:
-    counters.add(_line(call).uncached, reason, counters.MOST_REASONS)
-
-
-def _decode(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
-    return cache.codec.bytes_to_object(data, plan.entry)
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__()
+        self.error = error
 
 
 def _found(outcome: Outcome) -> Any:

@@ -34,7 +34,7 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "user": (
         "stats report "
-        "calls tags options policies memoize samples results responses views functions "
+        "calls tags options policies memoize refresh one_read samples results responses views functions "
         "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "

@@ -95,3 +95,7 @@ class Keys:
     def lock(self, entry: bytes) -> bytes:
         """The lock of an entry, in the entry's slot."""
         return b"%s:lock" % entry
+
+    def since(self, entry: bytes) -> bytes:
+        """When an entry was first found to be out of date, in the entry's slot."""
+        return b"%s:since" % entry

@@ -1,0 +1,173 @@
+"""One read of a function's result: values to stored bytes and back, counted and told.
+
+``through`` is the flow of a read, written once for sync and async callers: a sync transport never
+suspends it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+from . import counters, engine, pulse, signals
+from .core.protocol import Outcome, ReadPlan
+from .memoize import Answer, CacheMiss, Call, Pack, Unstored
+from .refresh import Kept, Lease, Refresh, Stale
+
+_UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
+_STALE = Outcome(None, True, "")
+
+
+class _NotStored(Exception):
+    """Ends a read whose value must not be stored."""
+
+
+class OneRead:
+    """A read that is about to happen. ``timeout`` in seconds."""
+
+    def __init__(
+        self,
+        cache: engine.Engine,
+        plan: ReadPlan,
+        call: Call,
+        pack: Pack,
+        timeout: float,
+        *,
+        lock: bool = False,
+        refresh: bool = False,
+        policy: Refresh | None = None,
+    ) -> None:
+        self._cache, self._plan, self._call, self._pack = cache, plan, call, pack
+        self._timeout, self._lock, self._refresh, self._policy = timeout, lock, refresh, policy
+        self._kept: Kept | None = None
+        self._value: Any = None
+        self._line = line(call)
+        self._began = policy.clock() if policy is not None else 0.0
+        self._started = self._computing = perf_counter()
+
+    async def through(self, transport: Any, load: Callable[[], Awaitable[Any]]) -> Answer:
+        """Answer from the store, or load and store."""
+        policy = self._policy
+        lease = Lease(self._cache, transport, self._plan.entry) if policy is not None else None
+
+        async def loading() -> Any:
+            if policy is not None and lease is not None and policy.invalidated:
+                await self._offer(policy, lease)
+            return await self._compute(load)
+
+        try:
+            # Nobody waits for what he will not take, nor where the lease decides who computes.
+            waits = self._lock and not self._refresh and not (policy and policy.invalidated)
+            outcome = await self._cache.aread(
+                self._plan,
+                loading,
+                transport=transport,
+                encode=self._encode,
+                decode=self._decode,
+                timeout=self._timeout + (policy.stale if policy is not None else 0),
+                lock=waits,
+            )
+            if outcome.hit and policy is not None and lease is not None:
+                due = self._kept is not None and policy.due(self._kept)
+                if due and await lease.take():
+                    return await self._again().through(transport, load)
+        except _NotStored:
+            outcome = _UNSTORABLE._replace(value=self._value)
+        except Stale as last:
+            outcome = _STALE._replace(value=last.value)
+        finally:
+            if lease is not None:
+                await lease.release()
+        return self._answered(outcome)
+
+    def _again(self) -> OneRead:
+        return OneRead(
+            self._cache, self._plan, self._call, self._pack, self._timeout,
+            refresh=True, policy=self._policy,
+        )  # fmt: skip
+
+    async def _offer(self, policy: Refresh, lease: Lease) -> None:
+        """End this read with the last value, if it may be answered and somebody computes."""
+        if self._refresh:
+            return
+        last = await lease.last()
+        if last is None or last[1] >= policy.invalidated:
+            return
+        try:
+            kept = self._cache.codec.bytes_to_object(last[0], self._plan.entry)
+        except Exception:
+            return  # it is no longer understood
+        if isinstance(kept, Kept) and not policy.ended(kept) and not await lease.take():
+            raise Stale(kept.value)
+
+    async def _compute(self, load: Callable[[], Awaitable[Any]]) -> Any:
+        self._tell(hit=False)
+        if self._policy is not None:
+            self._began = self._policy.clock()
+        self._computing = perf_counter()
+        self._value = await load()
+        self._line.computed += 1
+        self._line.compute_seconds += perf_counter() - self._computing
+        return self._value
+
+    def _encode(self, value: Any) -> bytes:
+        try:
+            packed = self._pack(value)
+        except Unstored:
+            raise _NotStored from None
+        if self._policy is not None:
+            took = perf_counter() - self._computing
+            packed = self._policy.keep(packed, self._began, took, self._timeout)
+        data = self._cache.codec.object_to_bytes(packed, self._plan.entry)
+        self._line.stored_bytes += len(data)
+        return data
+
+    def _decode(self, data: bytes) -> Any:
+        if self._refresh:
+            raise CacheMiss  # whatever is there, load
+        stored = self._cache.codec.bytes_to_object(data, self._plan.entry)
+        if isinstance(stored, Kept):
+            if self._policy is not None and self._policy.ended(stored):
+                raise CacheMiss
+            self._kept, stored = stored, stored.value
+        self._line.hit_bytes += len(data)
+        return stored
+
+    def _answered(self, outcome: Outcome) -> Answer:
+        """The end of a read."""
+        if outcome.hit:
+            finished = perf_counter()
+            self._line.hits += 1
+            self._line.hit_seconds += finished - self._started
+            self._tell(hit=True)
+        else:
+            finished = self._line.missed(outcome, self._started)
+        if finished > pulse.due:
+            pulse.beat()
+        return Answer(outcome.value, outcome.hit)
+
+    def _tell(self, *, hit: bool) -> None:
+        if signals.cache_read.has_listeners():
+            signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
+
+
+def line(call: Call) -> counters.Line:
+    """Where reads of a function are counted."""
+    return counters.line(call.family, "call")
+
+
+def count_uncached(call: Call, reason: str) -> None:
+    """Count a call that did not ask the store."""
+    counters.add(line(call).uncached, reason, counters.MOST_REASONS)
+
+
+def decoder(cache: engine.Engine, plan: ReadPlan) -> Callable[[bytes], Any]:
+    """What makes a value of stored bytes, outside of a read."""
+    return functools.partial(_value, cache, plan)
+
+
+def _value(cache: engine.Engine, plan: ReadPlan, data: bytes) -> Any:
+    stored = cache.codec.bytes_to_object(data, plan.entry)
+    return stored.value if isinstance(stored, Kept) else stored

@@ -1,0 +1,168 @@
+"""When a stored result is computed again although it is still there, and by whom.
+
+*Early*: each hit may recompute, the likelier the nearer the end and the longer it took, so that
+hardly ever many callers find it missing at once. From A. Vattani, F. Chierichetti, K. Lowenstein,
+"Optimal Probabilistic Cache Stampede Prevention", VLDB 8 (2015): recompute when
+``now - took * beta * log(random) >= end``.
+
+*Stale while revalidate*: past its end a result is answered for a stated time more while one caller
+computes the next. It is as valid as ever: what invalidates it ends this too.
+
+*Stale if invalidated*: the same across an invalidation, only for who asks for it.
+
+Who refreshes holds a lease, so the others go on with what is there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import blake2b
+from typing import Any, NamedTuple, TypedDict
+
+from . import engine
+from .core import stamps
+from .core.plans import Script
+from .exceptions import StoreUnavailable
+
+#: How long the first sight of an invalidated result is remembered, in ms: longer than any of the
+#: times for which it may be answered.
+NOTICED_MS = 24 * 60 * 60 * 1000
+
+
+class Kept(NamedTuple):
+    """The stored form of a value: fresh ``until`` (seconds of the clock), ``took`` seconds."""
+
+    value: Any
+    until: float
+    took: float
+
+
+class Stale(Exception):
+    """Ends a read with the last value, while somebody else computes the next."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What the caller of a decorator chose. All times are seconds."""
+
+    early: float = 0.0
+    stale: float = 0.0
+    invalidated: float = 0.0
+    clock: Callable[[], float] = time.time
+    chance: Callable[[], float] = random.random
+
+    def keep(self, value: Any, started: float, took: float, timeout: float) -> Kept:
+        """The form in which to store a value whose computation ``started`` at a time."""
+        return Kept(value, started + timeout, took)
+
+    def ended(self, kept: Kept) -> bool:
+        """Whether it must not be answered any more."""
+        return self.clock() >= kept.until + self.stale
+
+    def due(self, kept: Kept) -> bool:
+        """Whether this hit should be computed again, if nobody else does."""
+        left = kept.until - self.clock()
+        if left <= 0:
+            return True
+        if not self.early:
+            return False
+        return kept.took * self.early * -math.log(1 - self.chance()) >= left
+
+
+class Refreshing(TypedDict, total=False):
+    """Options of decorators: when a result is computed again although it is still there.
+
+    ``early``: the ``beta`` of the paper; 1 suits most, more is earlier, 0 is off.
+    ``stale_while_revalidate``: seconds after the timeout for which the last value is answered while
+    one caller computes the next; never across an invalidation. ``stale_if_invalidated``: the same
+    across an invalidation, for so many seconds after the first call that finds it invalid; at most
+    half a day.
+    """
+
+    early: float
+    stale_while_revalidate: float | timedelta
+    stale_if_invalidated: float | timedelta
+
+
+def take(options: dict[str, Any]) -> Refresh | None:
+    """Take these options out of others: the policy they ask for, if any. Raises ``ValueError``."""
+    given = [(name, options.pop(name, 0)) for name in Refreshing.__annotations__]
+    numbers = []
+    for name, value in given:
+        number = value.total_seconds() if isinstance(value, timedelta) else value
+        if isinstance(number, bool) or not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a number that is not negative, not {value!r}.")
+        numbers.append(float(number))
+    if numbers[2] * 2000 > NOTICED_MS:
+        raise ValueError("stale_if_invalidated is half a day at most, in seconds.")
+    early, stale, invalidated = numbers
+    return Refresh(early, stale, invalidated) if any(numbers) else None
+
+
+def only(options: dict[str, Any]) -> Refresh | None:
+    """``take`` where no other options are known. Raises ``TypeError``."""
+    policy = take(options)
+    if options:
+        raise TypeError(f"Unknown options: {', '.join(sorted(options))}.")
+    return policy
+
+
+class Lease:
+    """The right to refresh one entry; whoever else wants it goes on with what is there."""
+
+    def __init__(self, cache: engine.Engine, transport: Any, entry: bytes) -> None:
+        self._keys = cache.protocol.keys
+        self._transport, self._entry = transport, entry
+        self._token = cache.protocol.token()
+        self.held = False
+
+    async def take(self) -> bool:
+        """Take the lease; it runs out if its holder dies."""
+        milliseconds = round(engine.LOCK_TTL * 1000)
+        try:
+            self.held = await self._transport.set(
+                self._keys.lock(self._entry), self._token, milliseconds, nx=True
+            )
+        except StoreUnavailable:
+            self.held = False
+        return self.held
+
+    async def release(self) -> None:
+        """Give it back."""
+        if self.held:
+            self.held = False
+            try:
+                lock = self._keys.lock(self._entry)
+                await self._transport.scripts([Script("unlock", [lock], [self._token])])
+            except StoreUnavailable:
+                return  # it runs out by itself
+
+    async def last(self) -> tuple[bytes, float] | None:
+        """The payload that was stored last, valid or not, and how long ago it was first seen here.
+
+        ``None`` if there is none, or nobody can tell.
+        """
+        try:
+            raw = (await self._transport.mget([self._entry])).values[0]
+            entry = stamps.parse_entry(raw) if raw is not None else None
+            if raw is None or entry is None:
+                return None
+            since, name = self._keys.since(self._entry), blake2b(raw, digest_size=16).digest()
+            if await self._transport.set(since, name, NOTICED_MS, nx=True):
+                return entry.payload, 0.0
+            if (await self._transport.mget([since])).values[0] != name:
+                await self._transport.set(since, name, NOTICED_MS)
+                return entry.payload, 0.0
+            left = await self._transport.pttl(since)
+        except StoreUnavailable:
+            return None
+        return entry.payload, (NOTICED_MS - left) / 1000 if left > 0 else math.inf
