@@ -23,6 +23,7 @@ from django.db.models import (
     Window,
 )
 from django.db.models.functions import Coalesce, Lower, RowNumber
+from django.db.models.lookups import In
 
 from .models import Author, Category, Comment, Pizzeria, Place, Post, Profile, Restaurant, Tag
 
@@ -160,7 +161,7 @@ OWN = {"pk", "pk__in", "name", "name__in", "slug", "title", "title__iexact", "st
 }
 #: path -> model whose key it holds.
 INNER: dict[type[models.Model], dict[str, type[models.Model]]] = {
-    Post: {"author_id": Author, "category_id": Category, "pk": Post},
+    Post: {"author_id": Author, "category_id": Category, "pk": Post, "editor_id": Author},
     Author: {"pk": Author, "profile__pk": Post},
     Tag: {"pk": Tag, "posts__author_id": Author},
     Category: {"parent_id": Category, "pk": Category},
@@ -168,11 +169,49 @@ INNER: dict[type[models.Model], dict[str, type[models.Model]]] = {
     Place: {"pk": Restaurant},
     Pizzeria: {"pk": Place},
 }
+#: (inner model, its lookup, what it equals of the outer row, a column that may be NULL).
+CORRELATED: dict[type[models.Model], list[tuple[type[models.Model], str, str, str]]] = {
+    Post: [
+        (Author, "pk", "author_id", "pk"),
+        (Author, "pk", "editor_id", "pk"),
+        (Comment, "object_id", "pk", "pk"),
+        (Post, "category", "category_id", "editor_id"),
+        (Tag, "posts", "pk", "pk"),
+        (Category, "pk", "category__parent_id", "parent_id"),
+    ],
+    Author: [
+        (Post, "author", "pk", "editor_id"),
+        (Post, "editor", "pk", "editor_id"),
+        (Profile, "author", "pk", "pk"),
+    ],
+    Category: [
+        (Post, "category", "pk", "editor_id"),
+        (Category, "parent", "pk", "parent_id"),
+        (Category, "pk", "parent_id", "parent_id"),
+    ],
+}
 MODELS = list(LOOKUPS)
-FILTERED: dict[type[models.Model], tuple[str, str, list[Any]]] = {
-    Post: ("tags", "tags__name", WORDS),
-    Author: ("posts", "posts__published", BOOLEANS),
-    Category: ("children", "children__slug", WORDS),
+#: model -> relation -> what its condition may look at.
+FILTERED: dict[type[models.Model], dict[str, dict[str, list[Any]]]] = {
+    Post: {
+        "tags": {"tags__name": WORDS, "tags__pk": KEYS},
+        "comments": {"comments__text": WORDS, "comments__isnull": BOOLEANS},
+        "editor": {"editor__name": WORDS, "editor__email": WORDS, "views": NUMBERS},
+        "author": {"author__name": WORDS, "title": WORDS},
+    },
+    Author: {
+        "posts": {
+            "posts__published": BOOLEANS,
+            "posts__editor": MAYBE_KEYS,
+            "posts__views__gt": NUMBERS,
+            "name": WORDS,
+        },
+        "profile": {"profile__bio": WORDS},
+    },
+    Category: {
+        "children": {"children__slug": WORDS, "slug": WORDS},
+        "parent": {"parent__slug": WORDS, "parent__parent": MAYBE_KEYS},
+    },
 }
 
 
@@ -183,6 +222,8 @@ class Dice(random.Random):
         return self.random() < probability
 
     def condition(self, model: type[models.Model], depth: int = 3) -> Q:
+        if model not in LOOKUPS:
+            return Q(pk__in=self.choice([[1], [1, 2], KEYS]))
         how = self.random() if depth else 0
         if how < 0.45:
             name = self.choice(sorted(LOOKUPS[model]))
@@ -200,13 +241,31 @@ class Dice(random.Random):
             return one & other
         return one | other if how < 0.93 else one ^ other
 
+    def correlated(self, model: type[models.Model], depth: int) -> Q:
+        """A subquery about the outer row."""
+        inner, lookup, path, nullable = self.choice(CORRELATED[model])
+        queryset = inner._default_manager.filter(self.condition(inner, min(depth, 1)))
+        queryset = queryset.filter(**{lookup: OuterRef(path)})
+        kind = self.choice(["exists", "not exists", "in", "not in", "compared"])
+        if kind in ("in", "not in"):
+            condition = Q(pk__in=queryset.values(nullable))
+            return condition if kind == "in" else ~condition
+        if kind == "compared":
+            return Q(In(F(path), queryset.values(nullable)))
+        return Q(Exists(queryset) if kind == "exists" else ~Exists(queryset))
+
     def subquery(self, model: type[models.Model], depth: int) -> Q:
+        if model in CORRELATED and self.chance():
+            return self.correlated(model, depth)
         path = self.choice(sorted(INNER[model]))
         inner = INNER[model][path]
         queryset = inner._default_manager.filter(self.condition(inner, min(depth, 1)))
-        kind = self.choice(["in", "in", "not in", "exists", "not exists", "exact"])
+        kind = self.choice(["in", "in", "not in", "exists", "not exists", "exact", "nullable"])
         if kind == "in":
             return Q(**{f"{path}__in": queryset})
+        if kind == "nullable" and inner is Author:
+            posts = Post.objects.filter(self.condition(Post, min(depth, 1))).values("editor")
+            return self.choice([Q(**{f"{path}__in": posts}), ~Q(**{f"{path}__in": posts})])
         if kind == "not in":
             return ~Q(**{f"{path}__in": queryset.values("pk")})
         if kind == "exact":
@@ -217,6 +276,9 @@ class Dice(random.Random):
     def queryset(self) -> Any:
         model = self.choice([*MODELS, Post, Post])
         queryset = model._default_manager.order_by()
+        if self.chance(0.3):  # few rows, so that what is said of them is carried
+            name = self.choice(["pk", *(name for name in INNER[model] if "__" not in name)])
+            queryset = queryset.filter(**{name: self.choice(KEYS)})
         for _ in range(self.choice([0, 1, 1, 2])):
             condition = self.condition(model, self.choice([0, 1, 3]))
             queryset = (queryset.exclude if self.chance(0.3) else queryset.filter)(condition)
@@ -281,6 +343,10 @@ class Dice(random.Random):
         found = Coalesce(Subquery(inner), Value(0), output_field=models.BigIntegerField())
         if self.chance():
             found = Case(When(Exists(inner), then=Value(1)), default=Value(0))
+        elif self.chance():
+            found = In(
+                F(path), INNER[model][path]._default_manager.filter(pk__in=inner).values("pk")
+            )
         queryset = queryset.annotate(found=found)
         if self.chance():
             queryset = queryset.filter(Q(found=1) | self.condition(model, 0))
@@ -307,10 +373,18 @@ class Dice(random.Random):
     def _filtered(self, queryset: Any, model: type[models.Model]) -> Any:
         if model not in FILTERED:
             return queryset
-        name, lookup, options = FILTERED[model]
-        condition = Q(**{lookup: self.choice(options)})
+        name = self.choice(sorted(FILTERED[model]))
+        parts = [
+            Q(**{lookup: self.choice(options)})
+            for lookup, options in self.sample(sorted(FILTERED[model][name].items()), 1)
+        ]
+        if self.chance(0.3):
+            parts.append(self.choice([~parts[0], Q(pk=self.choice(KEYS))]))
+        condition = Q(*parts, _connector=self.choice(["AND", "OR"]))
         queryset = queryset.annotate(rel=FilteredRelation(name, condition=condition))
-        how = self.choice(["filter", "values", "isnull", "related"])
+        how = self.choice(["filter", "values", "isnull", "related", "or"])
+        if how == "or":
+            return queryset.filter(Q(rel__pk=self.choice(KEYS)) | self.condition(model, 0))
         if how == "filter":
             return queryset.filter(rel__pk=self.choice(KEYS))
         if how == "isnull":
@@ -372,7 +446,7 @@ ROWS: dict[type[models.Model], dict[str, list[Any]]] = {
         "day": [None, *DAYS],
     },
     Through: {"post_id": KEYS, "tag_id": KEYS},
-    Comment: {"object_id": KEYS, "text": WORDS},
+    Comment: {"object_id": KEYS, "text": WORDS, "hidden": BOOLEANS},
     Place: {"name": WORDS},
     Restaurant: {"stars": NUMBERS},
     Pizzeria: {"oven": WORDS},
@@ -398,7 +472,9 @@ def write(model: type[models.Model], key: int, row: dict[str, Any] | None) -> No
         if isinstance(instance, Category):
             instance.slug = WORDS[key - 1]
         if isinstance(instance, Comment):
-            instance.content_type_id = ContentType.objects.get_for_model(Post).pk
+            # One of three rows belongs to no post.
+            target = Author if key == KEYS[-1] else Post
+            instance.content_type_id = ContentType.objects.get_for_model(target).pk
         columns = {
             field: field.pre_save(instance, True) for field in model._meta.local_concrete_fields
         }

@@ -26,7 +26,8 @@ HOUSE: dict[str, list[str]] = {
     "wiring": "signals counters pulse conf engine".split(),
     "orm": (
         "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
-        "orm.where orm.joins orm.dynamic orm.conditions orm.fingerprint orm.shapes orm.templates "
+        "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
+        "orm.fingerprint orm.shapes orm.templates "
         "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases orm.transactions "
         "orm.joining orm.predicates "
         "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "

@@ -43,7 +43,7 @@ from django.db.models.functions import (
     Random,
     RowNumber,
 )
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, In
 
 from cacheops_lite.core.entry import conjunction
 from cacheops_lite.orm.conditions import Conditions, analyse
@@ -265,7 +265,49 @@ EXACT: list[tuple[str, Callable[[], Any], dict[str, str]]] = [
         lambda: posts.annotate(r=FilteredRelation("tags", condition=Q(tags__group="g"))).filter(
             r__name="x"
         ),
-        {"post": "id@0", "post_tags": "*", "tag": "name=x"},
+        {"post": "id@0", "post_tags": "*", "tag": "group=g&name=x"},
+    ),
+    (
+        "filtered relation, outer",
+        lambda: Author.objects.annotate(
+            r=FilteredRelation("posts", condition=Q(posts__published=True))
+        ).values_list("pk", "r__title"),
+        {"author": "*", "post": "published=1"},
+    ),
+    (
+        "filtered relation, outer, of one row",
+        lambda: (
+            Author.objects.annotate(
+                r=FilteredRelation("posts", condition=Q(posts__category=2) | Q(posts__category=3))
+            )
+            .filter(pk=1)
+            .values_list("pk", "r__title")
+        ),
+        {"author": "id=1", "post": "author_id=1&category_id=2 | author_id=1&category_id=3"},
+    ),
+    (
+        "filtered relation, none of it",
+        lambda: Author.objects.annotate(
+            r=FilteredRelation("posts", condition=Q(posts__editor=None))
+        ).filter(r__isnull=True),
+        {"author": "*", "post": "editor_id=NULL"},
+    ),
+    (
+        "filtered relation by the outer row",
+        lambda: Author.objects.annotate(
+            r=FilteredRelation("posts", condition=Q(name="x"))
+        ).values_list("pk", "r__title"),
+        {"author": "*", "post": "author_id@0"},
+    ),
+    (
+        "generic relation joined",
+        lambda: posts.filter(comments__text="x"),
+        {"post": "*", "comment": "content_type_id=?&text=x"},
+    ),
+    (
+        "generic relation joined, outer",
+        lambda: posts.filter(pk=4).values_list("pk", "comments__text"),
+        {"post": "id=4", "comment": "content_type_id=?&object_id=4"},
     ),
     # ------------------------------------------------------------------------ select_related
     (
@@ -426,7 +468,82 @@ EXACT: list[tuple[str, Callable[[], Any], dict[str, str]]] = [
     (
         "not exists",
         lambda: Author.objects.filter(~Exists(posts.filter(author=OuterRef("pk"), views=1)), pk=3),
-        {"author": "id=3", "post": "views=1"},
+        {"author": "id=3", "post": "author_id=3&views=1"},
+    ),
+    (
+        "exists for some",
+        lambda: Author.objects.filter(Exists(posts.filter(editor=OuterRef("pk"))), pk__in=[3, 4]),
+        {"author": "id=3 | id=4", "post": "editor_id=3 | editor_id=4"},
+    ),
+    (
+        "exists for one, but not of one",
+        lambda: Author.objects.filter(
+            Q(Exists(posts.filter(author=OuterRef("pk"))), name="x") | Q(pk=3)
+        ),
+        {"author": "id=3 | name=x", "post": "*"},
+    ),
+    (
+        "exists two deep",
+        lambda: posts.filter(
+            Exists(
+                Category.objects.filter(
+                    Exists(posts.filter(category=OuterRef("pk"), author=OuterRef(OuterRef("pk")))),
+                    pk=OuterRef("category"),
+                )
+            ),
+            pk=7,
+            category=3,
+        ),
+        {"post": "author_id=7&category_id=3 | category_id=3&id=7", "category": "id=3"},
+    ),
+    (
+        "not across many, of one",
+        lambda: posts.filter(pk=3).exclude(tags__name="x"),
+        {"post": "id=3", "post_tags": "post_id=3", "tag": "name=x"},
+    ),
+    (
+        "subquery of one",
+        lambda: Author.objects.filter(pk=3).annotate(
+            last=Subquery(posts.filter(author=OuterRef("pk")).order_by("-pk").values("pk")[:1])
+        ),
+        {"author": "id=3", "post": "author_id=3"},
+    ),
+    (
+        "in a queryset, of one",
+        lambda: posts.filter(category=3, category__in=Category.objects.filter(slug="x")),
+        {"post": "category_id=3", "category": "id=3&slug=x"},
+    ),
+    (
+        "in values of a queryset, of one",
+        lambda: posts.filter(category=3, category__in=Category.objects.values("pk")),
+        {"post": "category_id=3", "category": "id=3"},
+    ),
+    (
+        "in groups of a queryset, of one",
+        lambda: posts.filter(
+            category=3,
+            category__in=Category.objects.values("slug").annotate(n=Max("pk")).values("n"),
+        ),
+        {"post": "category_id=3", "category": "*"},
+    ),
+    (
+        "not in a queryset, of one",
+        lambda: Author.objects.filter(pk=3).exclude(pk__in=posts.values("editor")),
+        {"author": "id=3", "post": "editor_id=3 | editor_id=NULL"},
+    ),
+    (
+        "nothing in a queryset",
+        lambda: posts.filter(editor=None).annotate(
+            x=In(F("editor"), Author.objects.filter(name="x").values("pk"))
+        ),
+        {"post": "editor_id=NULL", "author": "name=x"},
+    ),
+    (
+        "in a sliced queryset, of one",
+        lambda: posts.filter(
+            category=3, category__in=Category.objects.order_by("slug").values("pk")[:2]
+        ),
+        {"post": "category_id=3", "category": "*"},
     ),
     (
         "exists inside case",
@@ -734,6 +851,68 @@ def test_long_conditions_widen_at_the_limit() -> None:
     assert len(explain(queryset, limit=10).tables["tests_post"]) == 7
     found = explain(posts.filter(Q(*(Q(views=1, pk=key) for key in range(9)), _connector="OR")), 8)
     assert found.tables["tests_post"] == (conjunction({"views": "1"}),)
+
+
+@pytest.mark.parametrize(
+    ("make", "table", "why"),
+    [
+        (lambda: posts.filter(title__contains="x"), "post", "title__contains: this lookup"),
+        (lambda: posts.filter(title__icontains="x"), "post", "title__icontains: this lookup"),
+        (lambda: posts.exclude(views=1), "post", "not views__exact: holds for all values but"),
+        (lambda: posts.filter(rating__isnull=False), "post", "rating__isnull: holds for any"),
+        (lambda: posts.filter(views=F("pk")), "post", "views__exact: compared with an expression"),
+        (lambda: posts.filter(views__in=[1, F("pk")]), "post", "views__in: compared with an expr"),
+        (lambda: posts.filter(title__lower="x"), "post", "title__lower__exact: not a plain column")
+        if "lower" in Post._meta.get_field("title").get_lookups()
+        else (lambda: posts.filter(day__month=1), "post", "day__month__exact: not a plain column"),
+        (lambda: posts.filter(score=1.5), "post", "score__exact: the equality of a FloatField"),
+        (lambda: posts.filter(rating=Decimal("1.555")), "post", "may compare this value in its"),
+        (lambda: posts.filter(title="runes ᚠᚡ"), "post", "may compare this value in its own way"),
+        (lambda: Document.objects.filter(data={}), "document", "equality of a JSONField"),
+        (lambda: posts.filter(author__name__contains="x"), "author", "name__contains"),
+        (lambda: posts.filter(category__in=Category.objects.all()), "post", "with a subquery"),
+        (
+            lambda: posts.exclude(Exists(Tag.objects.all())),
+            "post",
+            "not Exists: a subquery of its own",
+        ),
+        (lambda: posts.filter(Q(views=1) | Q(title__contains="x")), "post", "OR with a condition"),
+        (lambda: posts.filter(~(Q(views=1) ^ Q(pk=2))), "post", "XOR"),
+        (lambda: posts.filter(views__in=range(65)), "post", "more than 64 values of views"),
+        (
+            lambda: posts.filter(views__in=range(9), pk__in=range(9), category__in=range(9)),
+            "post",
+            "more than 64 combinations",
+        ),
+        (
+            lambda: posts.filter(Q(*(Q(views=1, pk=n) for n in range(70)), _connector="OR")),
+            "post",
+            "more than 64 combinations: id is left out",
+        ),
+        (
+            lambda: posts.values("author").annotate(n=Count("pk")).filter(n__gt=1),
+            "post",
+            "a condition on groups or windows",
+        ),
+    ],
+)
+def test_conditions_that_do_not_narrow_are_named(
+    make: Callable[[], Any], table: str, why: str
+) -> None:
+    """Whoever asks learns of each condition that was not used: which, and why."""
+    told = [reason for name, reason in explain(make()).widened if name == f"tests_{table}"]
+    assert any(why in reason for reason in told), told
+
+
+@pytest.mark.parametrize("case", EXACT, ids=[case[0] for case in EXACT])
+def test_what_narrows_is_not_called_wide(case: Any) -> None:
+    """A query of equalities that were all used has nothing to tell."""
+    name, make, _ = case
+    if name in {"equal", "and", "or", "in", "null", "isnull", "not true", "xor", "text", "enum",
+                "decimal", "day", "uuid", "composite keys", "key across", "carried forth",
+                "many to many and more", "generic relation", "filtered relation, outer",
+                "subquery of one"}:  # fmt: skip
+        assert explain(make()).widened == ()
 
 
 def test_dependencies_are_a_pure_function_of_the_query() -> None:

@@ -62,7 +62,7 @@ def conjoin(parts: Iterable[Dnf[Key]], limit: int) -> Dnf[Key]:
     ordered = sorted(parts, key=lambda part: (len(part) > 1, -len(part)))
     result: Dnf[Key] = (frozenset(),)
     for part in ordered:
-        if len(result) * len(part) > limit and _keys(result).isdisjoint(_keys(part)):
+        if len(result) * len(part) > limit and keys(result).isdisjoint(keys(part)):
             continue  # nothing would cancel out
         product = absorb(
             merged
@@ -101,7 +101,8 @@ def widen(dnf: Sequence[Conjunct[Key]], limit: int) -> Dnf[Key]:
     return conjuncts
 
 
-def _keys(dnf: Dnf[Key]) -> set[Key]:
+def keys(dnf: Dnf[Key]) -> set[Key]:
+    """The keys of which ``dnf`` says something."""
     return {key for conjunct in dnf for key, _ in conjunct}
 
 

@@ -15,15 +15,17 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db.models.expressions import RawSQL, Subquery
+from django.db.models.fields.related_lookups import RelatedIn
+from django.db.models.lookups import In
 from django.db.models.sql.query import Query
 from django.db.models.sql.subqueries import AggregateQuery
 
 from cacheops_lite.core import dnf
 from cacheops_lite.core.entry import ANY_ROW, Conj, conjunction
-from cacheops_lite.orm import dynamic, joins, volatile, walk
+from cacheops_lite.orm import dynamic, joins, levels, volatile, walk
 from cacheops_lite.orm.dynamic import Dynamic
 from cacheops_lite.orm.tables import Source, sources
-from cacheops_lite.orm.where import WhereReader
+from cacheops_lite.orm.where import Outer
 
 #: How many conjunctions a table may have before they are widened.
 LONG_DISJUNCTION: Final = 64
@@ -81,8 +83,18 @@ class _Reading:
         self.options.setdefault(table, []).append(frozenset())
         self.widened.append((table, why))
 
-    def level(self, query: Any, compiler: Any = None) -> None:
-        """Read one query, and those inside it."""
+    def level(
+        self,
+        query: Any,
+        compiler: Any = None,
+        outer: Outer | None = None,
+        sought: Any = None,
+    ) -> None:
+        """Read one query, and those inside it.
+
+        ``outer``: what is known of the columns of the enclosing queries; ``sought``: the column
+        of theirs that is looked for among the rows of this one, by IN.
+        """
         for known in (query, compiler):
             if known is not None and not type(known).__module__.startswith("django."):
                 return self.refuse(f"unknown {type(known).__qualname__}")
@@ -90,13 +102,14 @@ class _Reading:
             return self.refuse(f"unknown {type(query).__qualname__}")
         if query.extra_tables or query.extra_order_by or not self.prefetches(query):
             self.refuse("raw SQL: extra()")
+        outer = outer or {}
         if isinstance(query, AggregateQuery):
-            self.expressions(query.annotation_select.values(), query)
-            return self.level(query.inner_query)
+            self.expressions(query.annotation_select.values(), query, outer)
+            return self.level(query.inner_query, outer=outer)
         if query.combinator:
-            self.expressions(walk.parts(query), query)
+            self.expressions(walk.parts(query), query, outer)
             for part in query.combined_queries:
-                self.level(part)
+                self.level(part, outer=outer)
             return None
         used = {
             name: join
@@ -108,25 +121,25 @@ class _Reading:
             self.refuse(aliases)
             aliases = {}
         self.seen.update(self.source(join) for join in used.values())
-        self.tables(query, aliases, compiler)
+        level = levels.read(query, aliases, outer, sought, self.limit)
+        self.widened += level.widened
+        self.tables(query, aliases, level.options, compiler)
         self.expressions(
             [*walk.parts(query, compiler), *(alias.restrictions for alias in aliases.values())],
             query,
+            outer | level.texts if aliases else {},
             compiler,
         )
         return None
 
-    def tables(self, query: Any, aliases: dict[str, joins.Alias], compiler: Any) -> None:
-        """What the WHERE clause and the joins of one level say of its tables."""
-        # What is left in HAVING and QUALIFY looks at groups, no row is kept out by it.
-        where, _, _ = query.where.split_having_qualify(must_group_by=query.group_by is not None)
-        names = {name: alias.table for name, alias in aliases.items()}
-        reader = WhereReader(names, self.limit)
-        condition = reader.true(where) if where is not None else (frozenset(),)
-        self.widened += reader.widened
-        options: dict[str, list[dnf.Conjunct[str]]] = {name: [] for name in aliases}
-        for name, terms in joins.project(condition, aliases):
-            options[name].append(frozenset(terms.items()))
+    def tables(
+        self,
+        query: Any,
+        aliases: dict[str, joins.Alias],
+        options: dict[str, joins.Options],
+        compiler: Any,
+    ) -> None:
+        """Add what one level says of its tables to what is known of them."""
         known = dynamic.find(compiler, aliases) if compiler is not None else {}
         raw = {sql.rpartition(".")[0] for sql, _ in query.extra.values()}
         quote = self.connection.ops.quote_name
@@ -140,13 +153,19 @@ class _Reading:
                 else:
                     found.extend(options[name])
 
-    def expressions(self, roots: Iterable[Any], query: Any, compiler: Any = None) -> None:
+    def expressions(
+        self, roots: Iterable[Any], query: Any, outer: Outer, compiler: Any = None
+    ) -> None:
         """Refuse what is not to be cached among ``roots``, and read the queries inside."""
         inner: dict[int, Query] = {}
+        sought: dict[int, list[Any]] = {}
         for node in walk.nodes(roots):
             if isinstance(node, Query):
                 inner[id(node)] = node
+                sought.setdefault(id(node), []).append(None)
                 continue
+            if type(node) in (In, RelatedIn) and isinstance(node.rhs, Query):
+                sought.setdefault(id(node.rhs), []).append(node.lhs)
             if type(node) is RawSQL and (node.sql, node.params) in query.extra.values():
                 continue  # a column of ``prefetch_related``, or refused already
             reason = volatile.why_expression(node)
@@ -154,8 +173,11 @@ class _Reading:
                 self.refuse(reason)
             elif volatile.own_sql(node):
                 self.foreign(node, query, compiler)
-        for subquery in inner.values():
-            self.level(subquery)
+        for found, subquery in inner.items():
+            # Named by one IN, be it met twice, and by nothing else.
+            columns = [column for column in sought[found] if column is not None]
+            alone = 2 * len(columns) == len(sought[found]) and len(set(map(id, columns))) == 1
+            self.level(subquery, outer=outer, sought=columns[0] if alone else None)
 
     def prefetches(self, query: Any) -> bool:
         """Whether all of ``extra(select=…)`` are columns that ``prefetch_related`` asks for."""

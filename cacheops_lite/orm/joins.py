@@ -8,7 +8,7 @@ its mere presence: it replaces the row of NULLs that stood there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models.fields.related import ForeignKey
 from django.db.models.sql.constants import INNER, LOUTER
@@ -18,9 +18,8 @@ from cacheops_lite.orm import values, walk
 from cacheops_lite.orm.where import Condition
 
 Terms = dict[str, str]
-Options = dnf.Dnf[str]
-
-NEVER: Final[Options] = ()
+Match = dnf.Conjunct[tuple[str, str]]
+Options = list[dnf.Conjunct[str]]
 
 
 class Pair(NamedTuple):
@@ -92,15 +91,43 @@ def tree(alias_map: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Ali
     return found
 
 
-def project(condition: Condition, aliases: Mapping[str, Alias]) -> Iterator[tuple[str, Terms]]:
-    """For each conjunction and each alias that can matter under it: the terms on its row."""
+def project(
+    condition: Condition,
+    aliases: Mapping[str, Alias],
+    said: Mapping[str, Condition],
+    limit: int,
+) -> dict[str, Options]:
+    """For each alias what must hold of a row of it that matters: one of these conjunctions.
+
+    ``said``: what the ON clauses say beside their equalities. Where no outer join is on the way,
+    that is a condition like any other. Behind an outer join it holds of the rows that match, which
+    others of its side may be judged by, but no row of the other side.
+    """
+    outer: set[str] = set()
+    for name, alias in aliases.items():
+        if alias.outer or alias.parent in outer:
+            outer.add(name)
+    inner = [said[name] for name in said if name not in outer]
+    condition = dnf.conjoin([condition, *inner], limit)
+    found: dict[str, Options] = {name: [] for name in aliases}
     for conjunct in condition:
-        yield from _project(conjunct, aliases)
+        terms = _project(conjunct, frozenset(), aliases, outer)
+        for name in aliases:
+            held = [said[one] for one in path(name, aliases) if one in outer and one in said]
+            matches = dnf.conjoin(held, limit)
+            if len(matches) * len(condition) > limit:
+                matches = (frozenset(),)
+            for match in matches:
+                seen = _project(conjunct, match, aliases, outer) if match else terms
+                if name in seen:
+                    found[name].append(frozenset(seen[name].items()))
+    return found
 
 
 def _project(
-    conjunct: dnf.Conjunct[tuple[str, str]], aliases: Mapping[str, Alias]
-) -> Iterator[tuple[str, Terms]]:
+    conjunct: Match, match: Match, aliases: Mapping[str, Alias], outer: set[str]
+) -> dict[str, Terms]:
+    """The terms on each row under ``conjunct``; with a ``match``, only for what is behind it."""
     strict: dict[str, Terms] = {name: {} for name in aliases}
     nulls: dict[str, set[str]] = {name: set() for name in aliases}
     for (name, column), text in conjunct:
@@ -108,29 +135,28 @@ def _project(
             nulls[name].add(column)
         else:
             strict[name][column] = text
+    # A term of the WHERE clause that holds shows that the row is there, and so are those on the
+    # way to it. One of an ON clause does not: without a match there is a row of NULLs.
+    present = {one for name, terms in strict.items() if terms for one in path(name, aliases)}
+    usable = {name: nulls[name] for name in aliases if name not in outer or name in present}
+    for (name, column), text in match:
+        if text == values.NULL:
+            usable[name] = usable.get(name, set()) | {column}
+        elif strict[name].setdefault(column, text) != text:
+            return {}
     if not _exchange(strict, aliases):
-        return
-    # A term that holds shows that the row is there, and so are those on the way to it.
-    present: set[str] = set()
-    for name, terms in strict.items():
-        if terms:
-            _present(name, aliases, present)
+        return {}
     carried = _carry_down(strict, aliases)
-    unreachable: set[str] = set()
-    outer: set[str] = set()
+    found: dict[str, Terms] = {}
     for name, alias in aliases.items():
-        if alias.parent is not None:
-            if alias.outer or alias.parent in outer:
-                outer.add(name)
-            if alias.parent in unreachable or any(
-                pair.left.column in nulls[alias.parent] for pair in alias.pairs
-            ):
-                unreachable.add(name)  # NULL matches no row
-                continue
-        terms = dict(carried[name])
-        if name not in outer or name in present:
-            terms.update((column, values.NULL) for column in nulls[name] - terms.keys())
-        yield name, terms
+        if alias.parent is not None and (
+            alias.parent not in found
+            or any(pair.left.column in nulls[alias.parent] for pair in alias.pairs)
+        ):
+            continue  # NULL matches no row
+        own = carried[name]
+        found[name] = own | dict.fromkeys(usable.get(name, set()) - own.keys(), values.NULL)
+    return found
 
 
 def _exchange(strict: dict[str, Terms], aliases: Mapping[str, Alias]) -> bool:
@@ -165,8 +191,9 @@ def _carry_down(strict: Mapping[str, Terms], aliases: Mapping[str, Alias]) -> di
     return carried
 
 
-def _present(name: str, aliases: Mapping[str, Alias], present: set[str]) -> None:
+def path(name: str, aliases: Mapping[str, Alias]) -> Iterator[str]:
+    """The alias and those on the way to it."""
     current: str | None = name
-    while current is not None and current not in present:
-        present.add(current)
+    while current is not None:
+        yield current
         current = aliases[current].parent

@@ -15,7 +15,7 @@ from django.db.models import lookups
 
 from ..core.entry import Conj
 from ..core.memo import Recent
-from . import fingerprint, ranges, values
+from . import fingerprint, ranges, values, walk
 from .shapes import Shape, Slot, parameters
 
 _BOUNDS = (
@@ -141,9 +141,11 @@ def make(
         compiler.annotation_col_map,
         compiler.col_count,
     )
-    template = Template(
-        produce, plan, sql_hash, constants, _terms(shape, plan.tables, _joined(compiler, plan))
-    )
+    terms = None
+    # A constant of an ON clause might be taken for a parameter that looks like it.
+    if not any(map(walk.restrictions, compiler.query.alias_map.values())):
+        terms = _terms(shape, plan.tables, _joined(compiler, plan))
+    template = Template(produce, plan, sql_hash, constants, terms)
     template.known.set("\x00".join(spelt), plan)
     return template
 

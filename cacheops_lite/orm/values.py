@@ -60,6 +60,14 @@ def usable(field: Any) -> bool:
     )
 
 
+def why_unusable(field: Any) -> str:
+    """Why the column of ``field`` is not a term."""
+    name = type(field).__name__
+    if kind(field) is None:
+        return f"the equality of a {name} cannot be reproduced"
+    return "models that share the table store this column in different ways"
+
+
 def kind(field: Any) -> str | None:
     """How values of ``field`` are spelt, or None if they cannot be.
 

@@ -25,11 +25,14 @@ from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull, Looku
 from django.db.models.sql.where import AND, OR, XOR, NothingNode, WhereNode
 
 from cacheops_lite.core import dnf
-from cacheops_lite.orm import comparisons, ranges, values
+from cacheops_lite.orm import comparisons, ranges, unread, values
 
 #: A column of one table in the query.
 Key = tuple[str, str]
 Condition = dnf.Dnf[Key]
+
+#: The texts that a column of an enclosing query can have where its result is at stake.
+Outer = dict[Key, frozenset[str]]
 
 ANY: Final[Condition] = (frozenset(),)
 NEVER: Final[Condition] = ()
@@ -38,22 +41,34 @@ NEVER: Final[Condition] = ()
 _EXACT: Final = (Exact, IntegerFieldExact, RelatedExact)
 _IN: Final = (In, RelatedIn)
 _IS_NULL: Final = (IsNull, RelatedIsNull)
+_KNOWN: Final = frozenset(
+    {*_EXACT, *_IN, *_IS_NULL, TupleExact, TupleIn, TupleIsNull, *comparisons.KNOWN}
+)
 
 
 class WhereReader:
     """Reads conditions of one query; ``tables`` maps its own aliases to table names."""
 
-    def __init__(self, tables: Mapping[str, str], limit: int) -> None:
+    def __init__(self, tables: Mapping[str, str], limit: int, outer: Outer | None = None) -> None:
         self.tables = tables
         self.limit = limit
-        #: (table, why) of what was too much to be used.
-        self.widened: list[tuple[str, str]] = []
+        self.outer = outer or {}
+        self.widened = unread.Notes(tables)
 
     def true(self, node: Any) -> Condition:
         """At least what must hold where ``node`` is true."""
-        cls = type(node)
-        if cls is WhereNode:
+        if type(node) is WhereNode:
             return self._node(node, negated=node.negated)
+        return self._told(node, self._true, negated=False)
+
+    def false(self, node: Any) -> Condition:
+        """At least what must hold where ``node`` is false."""
+        if type(node) is WhereNode:
+            return self._node(node, negated=not node.negated)
+        return self._told(node, self._false, negated=True)
+
+    def _true(self, node: Any) -> Condition:
+        cls = type(node)
         if cls is NothingNode:
             return NEVER
         if cls in _IS_NULL or cls is TupleIsNull:
@@ -66,11 +81,8 @@ class WhereReader:
             return self._in(node)
         return ANY
 
-    def false(self, node: Any) -> Condition:
-        """At least what must hold where ``node`` is false."""
+    def _false(self, node: Any) -> Condition:
         cls = type(node)
-        if cls is WhereNode:
-            return self._node(node, negated=not node.negated)
         if cls in _IS_NULL:
             return self._is_null(node, wanted=False)
         if cls in _EXACT and isinstance(node.rhs, bool):
@@ -89,22 +101,46 @@ class WhereReader:
         if node.connector == XOR:
             # True needs an odd number of true children, so one at least. What is neither true
             # nor false counts as not true on some databases: nothing follows from "false".
-            return ANY if negated else self._any(self.true, node.children)
+            if not negated:
+                return self._any(self.true, node.children)
+            self.widened.add("not (… XOR …): says nothing of its parts")
+            return ANY
         if node.connector not in (AND, OR):
+            self.widened.add(f"{node.connector}: not understood")
             return ANY
         both = (node.connector == AND) != negated
         return (self._all if both else self._any)(read, node.children)
 
     def _all(self, read: Callable[[Any], Condition], nodes: Sequence[Any]) -> Condition:
-        return dnf.conjoin(map(read, nodes), self.limit)
+        parts = list(map(read, nodes))
+        found = dnf.conjoin(parts, self.limit)
+        self.widened.lost(parts, found, self.limit)
+        return found
 
     def _any(self, read: Callable[[Any], Condition], nodes: Sequence[Any]) -> Condition:
         # An empty node is no condition at all: Django leaves it out, whatever its connector.
-        return dnf.disjoin(map(read, nodes), self.limit) if nodes else ANY
+        if not nodes:
+            return ANY
+        parts = list(map(read, nodes))
+        if any(map(dnf.is_any, parts)):
+            if not all(map(dnf.is_any, parts)):
+                self.widened.add("OR with a condition that does not narrow: says nothing")
+            return ANY
+        found = dnf.disjoin(parts, self.limit)
+        self.widened.lost(parts, found, self.limit)
+        return found
+
+    def _told(self, node: Any, read: Callable[[Any], Condition], *, negated: bool) -> Condition:
+        """What ``read`` finds of a leaf; that it is nothing is noted."""
+        noted = len(self.widened)
+        found = read(node)
+        if dnf.is_any(found) and len(self.widened) == noted:
+            self.widened.leaf(node, known=type(node) in _KNOWN, negated=negated)
+        return found
 
     def _exact(self, node: Any) -> Condition:
         if not _plain(node):
-            return ANY
+            return self._linked(node.lhs, node.rhs) if type(node) in _EXACT else ANY
         if isinstance(node.lhs, ColPairs):
             return self._tuples(node.lhs, [node.rhs])
         if isinstance(node.lhs, (Lookup, WhereNode)) and isinstance(node.rhs, bool):
@@ -118,6 +154,25 @@ class WhereReader:
         if isinstance(node.lhs, ColPairs):
             return self._tuples(node.lhs, options)
         return self._equal(node.lhs, options)
+
+    def _linked(self, one: Any, other: Any) -> Condition:
+        """A column of this query equal to one of an enclosing query."""
+        for inner, outer in ((one, other), (other, one)):
+            found = self.carried(inner, outer)
+            if found is not None:
+                return dnf.one_of(found[0], sorted(found[1] - {values.NULL}), self.limit)
+        return ANY
+
+    def carried(self, column: Any, outer: Any) -> tuple[Key, frozenset[str]] | None:
+        """``column`` of this query, and the texts that one of an enclosing query can have."""
+        field = self._field(column)
+        if field is None or type(outer) is not Col or outer.alias in self.tables:
+            return None
+        target = outer.target
+        if not values.usable(target) or values.kind(target) != values.kind(field):
+            return None
+        texts = self.outer.get((outer.alias, str(target.column)))
+        return None if texts is None else ((column.alias, field.column), texts)
 
     def _equal(self, lhs: Any, options: Iterable[Any]) -> Condition:
         field = self._field(lhs)
@@ -134,7 +189,7 @@ class WhereReader:
             texts.append(text)
         if len(set(texts)) > self.limit:
             why = f"more than {self.limit} values of {field.column}"
-            self.widened.append((self.tables[lhs.alias], why))
+            self.widened.add(why, lhs.alias)
         return dnf.one_of((lhs.alias, field.column), texts, self.limit)
 
     def _tuples(self, lhs: ColPairs, options: Iterable[Any]) -> Condition:
