@@ -83,3 +83,8 @@ def test_every_page_has_its_blocks() -> None:
     """The pages are found, and blocks in them."""
     assert {"README.rst", "docs/index.rst"} <= set(PAGES)
     assert sum(1 for name in PAGES for _ in blocks(ROOT / name)) > 30
+
+
+def test_the_readme_is_short() -> None:
+    """Whoever opens the project reads its first page to the end: under 200 lines."""
+    assert len((ROOT / "README.rst").read_text().splitlines()) < 200

@@ -39,12 +39,12 @@ def defaults(page: str, kind: str) -> dict[str, Any]:
 def read_by_conf() -> dict[str, ast.expr]:
     """The names of the settings that conf.py reads, with the expression of their defaults."""
     return {
-        node.args[0].value: node.args[1]
+        argument.value: node.args[-1]
         for node in ast.walk(ast.parse(CONF))
         if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "get"
-        and isinstance(node.args[0], ast.Constant)
+        for argument in node.args[:-1]
+        if isinstance(argument, ast.Constant)
+        and re.fullmatch(r"(CACHEOPS|FILE_CACHE_)\w*", str(argument.value))
     }
 
 
