@@ -97,3 +97,7 @@ CACHEOPS_BREAKER = {"failures": 1, "pause": 0.5, "ceiling": 10.0, "jitter": 0.2}
 #: Every so many seconds each process adds its counters to a hash in Redis, which
 #: ./manage.py cacheops stats reads. None: never.
 CACHEOPS_STATS_INTERVAL = 60
+
+#: With "cacheops_lite.contrib.outbox" in INSTALLED_APPS: seconds between looks for invalidations
+#: that nobody has delivered, because their process died. None: this process has no outbox.
+CACHEOPS_OUTBOX_INTERVAL = 5

@@ -24,6 +24,9 @@ ALL_OPS = frozenset({"get", "fetch", "count", "exists", "aggregate"})
 #: Tables that Django itself writes all the time; tracked only if a pattern names them exactly.
 UNTRACKED_BY_DEFAULT = frozenset({"sessions.session", "admin.logentry", "migrations.migration"})
 
+#: The outbox's own table: invalidating must not invalidate.
+NEVER_TRACKED = frozenset({"cacheops_outbox.undelivered"})
+
 _PATTERN = re.compile(r"[^.*]+\.([^.*]+|\*)|\*\.\*").fullmatch
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+").fullmatch
 
@@ -77,6 +80,8 @@ class Settings:
     breaker: Mapping[str, float] = field(default_factory=lambda: dict(BREAKER))
     #: Seconds after which a process adds its counters to those of the others; None: never.
     stats_interval: float | None = 60.0
+    #: Seconds between looks for invalidations that nobody delivered; None: no outbox.
+    outbox_interval: float | None = 5.0
     #: Kinds of fields (``Field.get_internal_type()``) whose conditions never narrow.
     skip_fields: tuple[str, ...] = ()
     long_disjunction: int = 64
@@ -107,6 +112,8 @@ class Settings:
 
     def _find(self, label: str) -> Profile | None:
         app = label.split(".", 1)[0]
+        if label in NEVER_TRACKED:
+            return None
         if label in self.profiles:
             return self.profiles[label]
         if label in UNTRACKED_BY_DEFAULT or not self.profiles:
@@ -174,6 +181,7 @@ def _build() -> Settings:
         replica_lag=float(get("CACHEOPS_REPLICA_LAG", 0)),
         breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
         stats_interval=read_interval("CACHEOPS_STATS_INTERVAL", get, base.stats_interval),
+        outbox_interval=read_interval("CACHEOPS_OUTBOX_INTERVAL", get, base.outbox_interval),
         skip_fields=read_skip_fields(get("CACHEOPS_SKIP_FIELDS", ())),
         long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
@@ -370,6 +378,7 @@ class _Readable:
         "CACHEOPS_REPLICA_LAG": "replica_lag",
         "CACHEOPS_BREAKER": "breaker",
         "CACHEOPS_STATS_INTERVAL": "stats_interval",
+        "CACHEOPS_OUTBOX_INTERVAL": "outbox_interval",
         "CACHEOPS_SKIP_FIELDS": "skip_fields",
         "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
         "FILE_CACHE_DIR": "file_cache_dir",

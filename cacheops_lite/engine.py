@@ -277,29 +277,30 @@ class Engine:
             )
         return ticket
 
-    def bump(self, ticket: Ticket, *, committed: bool | None) -> None:
-        """Invalidate after a commit. Never raises: what fails is remembered.
+    def bump(self, ticket: Ticket, *, committed: bool | None) -> bool:
+        """Invalidate after a commit; whether that worked. Never raises: failures are remembered.
 
         ``committed=None`` says that the outcome is unknown: the marks stay until they run out.
         """
         try:
-            run(self.protocol.bump(self.transport, ticket, committed=committed))
+            return run(self.protocol.bump(self.transport, ticket, committed=committed))
         except Exception:
             # The commit has happened; Django would take an error here for a failed commit.
             logger.exception("cacheops_lite: invalidation failed")
             self.distrust(ticket.changes)
+            return False
 
-    def invalidate(self, changes: Sequence[Change]) -> None:
+    def invalidate(self, changes: Sequence[Change]) -> bool:
         """Invalidate now, outside a transaction. A failure is remembered, and logged."""
-        run(self.protocol.invalidate(self.transport, changes))
+        return run(self.protocol.invalidate(self.transport, changes))
 
     async def ainvalidate(self, changes: Sequence[Change]) -> None:
         """``invalidate`` for async callers."""
         await self.protocol.invalidate(self.async_transport, changes)
 
-    def invalidate_tables(self, tables: Iterable[str]) -> None:
+    def invalidate_tables(self, tables: Iterable[str]) -> bool:
         """Drop every result that depends on one of the tables (names as ``Engine.table``)."""
-        run(self.protocol.drop_tables(self.transport, tables))
+        return run(self.protocol.drop_tables(self.transport, tables))
 
     def distrust(self, tables: Iterable[str]) -> None:
         """Leave the tables alone until their gens were dropped, which the next read tries."""

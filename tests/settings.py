@@ -28,7 +28,7 @@ TEST_REDIS = os.environ.get("CACHEOPS_TEST_REDIS") or "valkey"
 #: sqlite, postgres or mysql.
 TEST_DB = os.environ.get("CACHEOPS_TEST_DB") or "sqlite"
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
+INSTALLED_APPS = [*INSTALLED_APPS, "cacheops_lite.contrib.outbox", "tests"]
 
 CACHEOPS_REDIS = TEST_REDIS if "://" in TEST_REDIS else redis_url(TEST_FOLDER / "redis")
 
@@ -59,3 +59,4 @@ MIGRATION_MODULES = {"auth": None, "contenttypes": None, "sessions": None}
 
 # Tests count the commands that a read costs; those of test_stats.py share what was counted.
 CACHEOPS_STATS_INTERVAL = None
+CACHEOPS_OUTBOX_INTERVAL = None

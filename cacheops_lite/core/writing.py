@@ -93,8 +93,8 @@ class Writing(State):
             ticket.started = self.monotonic()
             await self._mark(transport, ticket)
 
-    async def bump(self, transport: Transport, ticket: Ticket, *, committed: bool | None) -> None:
-        """Take the marks away, after the transaction; never raises.
+    async def bump(self, transport: Transport, ticket: Ticket, *, committed: bool | None) -> bool:
+        """Take the marks away, after the transaction; tell whether that worked. Never raises.
 
         ``committed``: True, False if it surely was not, None if nobody knows: then the marks stay
         until they run out, and this process leaves the tables alone until it has dropped their
@@ -102,7 +102,7 @@ class Writing(State):
         """
         if committed is None:
             self._owe(ticket, ticket.changes, self.mark_ttl_ms / 1000)
-            return
+            return False
         keys = {table: dict(ticket.marked.get(table, {})) for table in ticket.changes}
         for table in ticket.failed if committed else ():
             keys[table][self.keys.gen(table)] = None
@@ -110,8 +110,10 @@ class Writing(State):
             transport, ticket.token, keys, ticket.changes if committed else {}, committed=committed
         ):
             self.overdue.discard(ticket.changes, ticket.token)
-        elif committed:
+            return True
+        if committed:
             self._owe(ticket, ticket.changes, 0)
+        return False
 
     async def invalidate(self, transport: Transport, changes: Iterable[Change]) -> bool:
         """Drop what changes outside a transaction touch. False if it failed: it is done later."""

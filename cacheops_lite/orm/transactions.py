@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -28,6 +28,19 @@ logger = logging.getLogger("cacheops_lite")
 
 #: Past this many changed rows of one table in one transaction, the whole table is dropped.
 ROWS_PER_TABLE = 1000
+
+
+class Outbox(Protocol):
+    """What keeps invalidations beyond the life of this process (``contrib.outbox``)."""
+
+    def write(self, connection: Any, tables: Iterable[str]) -> str:
+        """Leave a note in the current transaction; its name, or ``""`` for none."""
+
+    def delivered(self, connection: Any, name: str) -> None:
+        """Remove a note, outside of transactions. Never raises."""
+
+
+outbox: Outbox | None = None
 
 _muted: ContextVar[int] = ContextVar("cacheops_lite_no_invalidation", default=0)
 
@@ -242,10 +255,12 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
         return result
     cache = engine.current()
     try:
+        note = _note(connection, state.changes)
         ticket = cache.mark(state.changes)
         cache.refresh(ticket)
-    except InvalidationRefused:
-        counters.add(counters.events, "refused_commits")
+    except BaseException as error:
+        if isinstance(error, InvalidationRefused):
+            counters.add(counters.events, "refused_commits")
         state.forget()
         _undo(connection)
         raise
@@ -256,12 +271,21 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
         raise
     notes, saved, causes = state.notes, state.saved, state.causes
     state.forget()
-    cache.bump(ticket, committed=True)
+    delivered = cache.bump(ticket, committed=True)
     counters.dropped(causes)
+    if note and delivered and outbox is not None:
+        state.after.append(partial(outbox.delivered, connection, note))
     state.after += [partial(_tell, notes), *saved]
     if connection.autocommit or not state.by_atomic:
         run_afterwards(connection)
     return result
+
+
+def _note(connection: BaseDatabaseWrapper, changes: Iterable[Change]) -> str:
+    """Leave a note of what this commit owes, in the same transaction."""
+    if outbox is None:
+        return ""
+    return outbox.write(connection, {change.table for change in changes})
 
 
 def _undo(connection: BaseDatabaseWrapper) -> None:
@@ -310,11 +334,20 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     changes, notes, causes = state.changes, state.notes, state.causes
     state.forget()
     if changes and conf.current().enabled:
-        engine.current().invalidate(changes)
+        if not engine.current().invalidate(changes):
+            _note_late(connection, changes)
         counters.dropped(causes)
         _tell(notes)
     elif changes:
         engine.distrust({change.table for change in changes})
+
+
+def _note_late(connection: BaseDatabaseWrapper, changes: Iterable[Change]) -> None:
+    # The change is there already: without a note it is owed by this process alone, as ever.
+    try:
+        _note(connection, changes)
+    except DatabaseError:
+        logger.exception("cacheops_lite: the outbox could not be written")
 
 
 def rolled_back(connection: BaseDatabaseWrapper) -> None:

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Manager, QuerySet
 
-from cacheops_lite import conf, report
+from cacheops_lite import conf, engine, report
 from cacheops_lite import stats as counted
 from cacheops_lite.exceptions import StoreUnavailable
 
@@ -34,6 +34,9 @@ class Command(BaseCommand):
         )
         explain.add_argument(
             "--op", default="fetch", choices=sorted(conf.ALL_OPS - {"aggregate"}), help="which op"
+        )
+        commands.add_parser(
+            "deliver", help="invalidate what dead or cut off processes left in the outbox"
         )
         stats = commands.add_parser(
             "stats", help="what all processes counted lately: hits, misses, invalidations, time"
@@ -79,6 +82,21 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(found, indent=2))
         else:
             self.stdout.writelines(f"{line}\n" for line in report.lines(found))
+
+    def deliver(self, **options: Any) -> None:
+        """Deliver all rows of the outbox."""
+        if not apps.is_installed("cacheops_lite.contrib.outbox"):
+            raise CommandError(
+                "There is no outbox: add 'cacheops_lite.contrib.outbox' to INSTALLED_APPS and "
+                "run ./manage.py migrate."
+            )
+        from cacheops_lite.contrib.outbox import delivery
+
+        try:
+            engine.current().ping()
+        except StoreUnavailable as error:
+            raise CommandError(f"Nothing was delivered: {error}") from error
+        self.stdout.write(f"Delivered: {delivery.deliver()}")
 
 
 def _names() -> dict[str, Any]:

@@ -1,0 +1,193 @@
+"""Rows that outlive their writer: left before a commit, removed after its bump, else delivered.
+
+A row is written in the transaction whose changes it names, so it is there exactly if they are.
+Redis is told after the commit, and then the row is deleted:
+
+- dies before the commit: no row, nothing to tell;
+- dies between commit and bump: the row stays, somebody else tells;
+- dies between bump and deletion: it is told twice, which costs misses.
+
+Delivering drops every result of the tables. It is right at any time after the commit: what was
+stored before it is dead then, and what is stored later was read later. So deliverers need no lock
+and no clock. In order not to be told what living writers are about to tell themselves, a process
+delivers the rows that it has seen at two looks; after an outage and by the command, all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from django.db import DatabaseError, connections, router
+
+from cacheops_lite import conf, engine, pulse, signals
+from cacheops_lite.exceptions import StoreUnavailable
+from cacheops_lite.orm import registry, transactions
+
+from .models import Undelivered
+
+logger = logging.getLogger("cacheops_lite")
+
+TABLE = Undelivered._meta.db_table
+#: Rows taken at one go.
+BATCH = 500
+
+#: Alias -> the ids that the last look of this process has seen.
+_seen: dict[str, frozenset[str]] = {}
+#: Aliases of which all rows are due: Redis was away, what is there has waited long enough.
+_all_due: set[str] = set()
+
+
+class Outbox:
+    """What ``orm.transactions`` asks for at each commit."""
+
+    def write(self, connection: Any, tables: Iterable[str]) -> str:
+        """Leave a row for changed tables, in the current transaction; ``""`` if this is off."""
+        if conf.current().outbox_interval is None or not usable(connection):
+            return ""
+        name = os.urandom(16).hex()
+        try:
+            with _cursor(connection) as cursor:
+                cursor.execute(
+                    f"INSERT INTO {_quoted(connection)} (id, tables) VALUES (%s, %s)",  # noqa: S608
+                    [name, json.dumps(sorted(set(tables)))],
+                )
+        except DatabaseError:
+            connection._cacheops_outbox = False  # look again whether the table is there
+            raise
+        return name
+
+    def delivered(self, connection: Any, name: str) -> None:
+        """Redis was told: remove the row. Never raises; what stays is told again."""
+        if connection.in_atomic_block or not connection.get_autocommit():
+            return  # it would hold a lock, and might be taken back
+        try:
+            _delete(connection, [name])
+        except DatabaseError as error:
+            logger.debug("cacheops_lite: a row of the outbox stays: %r", error)
+
+
+def usable(connection: Any) -> bool:
+    """Whether this database has the table of the outbox."""
+    if getattr(connection, "_cacheops_outbox", False):
+        return True
+    if not router.allow_migrate_model(connection.alias, Undelivered):
+        return False
+    with _cursor(connection) as cursor:
+        found = TABLE in connection.introspection.table_names(cursor)
+    connection._cacheops_outbox = found
+    return found
+
+
+@contextmanager
+def _cursor(connection: Any) -> Iterator[Any]:
+    """A cursor whose statements are nobody's business: they change nothing that is cached."""
+    explained = transactions.pending(connection).explained
+    explained.append(TABLE)
+    try:
+        with closing(connection.cursor()) as cursor:
+            yield cursor
+    finally:
+        explained.pop()
+
+
+def _quoted(connection: Any) -> str:
+    return str(connection.ops.quote_name(TABLE))
+
+
+def _delete(connection: Any, names: list[str]) -> None:
+    with _cursor(connection) as cursor:
+        places = ", ".join(["%s"] * len(names))
+        cursor.execute(
+            f"DELETE FROM {_quoted(connection)} WHERE id IN ({places})",  # noqa: S608
+            names,
+        )
+
+
+# -- delivering --------------------------------------------------------------------------------
+
+
+def look() -> None:
+    """Deliver what has waited since the last look."""
+    for alias in connections:
+        _deliver_of(alias, alias in _all_due)
+
+
+def deliver() -> int:
+    """Deliver all rows of all databases; returns how many.
+
+    What cannot be delivered, because Redis does not answer, stays, and this process does not trust
+    its tables until then.
+    """
+    return sum(_deliver_of(alias, True) for alias in connections)
+
+
+def _deliver_of(alias: str, everything: bool) -> int:
+    connection = connections[alias]
+    if connection.in_atomic_block or transactions.open_transaction(connection):
+        return 0  # this thread is at something else
+    opened = connection.connection is None
+    done = 0
+    try:
+        while usable(connection):
+            rows = dict(
+                Undelivered.objects.using(alias).order_by("pk").values_list("id", "tables")[:BATCH]
+            )
+            seen, _seen[alias] = _seen.get(alias, frozenset()), frozenset(rows)
+            due = rows if everything else {name: rows[name] for name in rows if name in seen}
+            if due:
+                if not _told(due.values()):
+                    return done
+                _delete(connection, list(due))
+                done += len(due)
+            if len(rows) < BATCH or not due:
+                break
+        _all_due.discard(alias)
+    except DatabaseError as error:
+        logger.warning("cacheops_lite: the outbox of %r cannot be used: %r", alias, error)
+    finally:
+        if opened:
+            connection.close()
+    return done
+
+
+def _told(texts: Iterable[str]) -> bool:
+    """Drop the tables that the texts name; whether Redis has been told."""
+    cache = engine.current()
+    tables: set[str] = set()
+    for text in texts:
+        try:
+            tables.update(map(str, json.loads(text)))
+        except (TypeError, ValueError):  # not ours; whoever wrote it meant something
+            tables |= registry.current().tracked
+    try:
+        cache.ping()
+    except StoreUnavailable:
+        cache.distrust(tables)
+        return False
+    return cache.invalidate_tables(sorted(tables))
+
+
+# -- now and then ------------------------------------------------------------------------------
+
+
+def _interval() -> float | None:
+    settings = conf.current()
+    return settings.outbox_interval if settings.active else None
+
+
+def _found_again(reachable: bool, **kwargs: Any) -> None:
+    if reachable:
+        _all_due.update(connections)
+        pulse.hurry("outbox")
+
+
+def install() -> None:
+    """Let commits leave rows, and processes look for those that stayed."""
+    transactions.outbox = Outbox()
+    pulse.register("outbox", look, _interval)
+    signals.cache_reachable.connect(_found_again, dispatch_uid="cacheops_lite.outbox")
