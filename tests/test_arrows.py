@@ -25,7 +25,7 @@ HOUSE: dict[str, list[str]] = {
     "stores": "stores.breaker stores.scripts stores.replies stores.client stores.memory stores.transport".split(),
     "wiring": "signals counters pulse conf engine".split(),
     "orm": (
-        "orm.folding orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
+        "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.templates "
         "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases orm.transactions "

@@ -11,7 +11,7 @@ from weakref import WeakSet
 from .. import conf
 from ..core.entry import UNKNOWN, Change
 from ..exceptions import InvalidationRefused
-from . import registry
+from . import collations, registry
 from .rawsql import Kind, classify, commits_in_mysql, text_of, words
 from .transactions import (
     Pending,
@@ -148,9 +148,15 @@ def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -
 
 def _ddl(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
     verb, what, *_ = *words(text), "", ""
-    if what == "temporary" or (verb == "create" and not registry.current().named_in(text)):
-        return run()  # a new table, index or type: nothing cached can depend on it
-    return _write(connection, state, text, run)
+    if what == "temporary":
+        return run()
+    try:
+        if verb == "create" and not registry.current().named_in(text):
+            return run()  # a new table, index or type: nothing cached can depend on it
+        return _write(connection, state, text, run)
+    finally:
+        if verb != "truncate":
+            collations.forget()
 
 
 def _begin(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:

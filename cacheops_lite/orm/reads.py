@@ -22,6 +22,7 @@ from ..core.entry import ANY_ROW, Conj
 from ..core.memo import Recent
 from ..core.protocol import Outcome, ReadPlan, TablePlan
 from . import (
+    collations,
     conditions,
     fingerprint,
     registry,
@@ -69,6 +70,7 @@ _templates: Recent[Any, templates.Template] = Recent(4096)
 _ready: Recent[bytes, ReadPlan] = Recent(8192)
 for _memo in (_plans, _templates, _ready):
     conf.on_reset(_memo.clear)
+    collations.on_forget(_memo.clear)
 
 #: Looked up here for the hit path; the dict stays the same one.
 _lines = counters.lines
@@ -107,6 +109,8 @@ def plan_compiler(
         return Attempt(compiler, None, str(why))
     plan = _plans.get(digest)
     if plan is None:
+        if not collations.known(compiler.connection):
+            return Attempt(compiler, None, "the database does not tell its collations")
         plan = _make_plan(compiler, sql, digest)
         _plans.set(digest, plan)
     reason = plan.reason or transactions.read_refusal(using, plan.tables)

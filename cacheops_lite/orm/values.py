@@ -16,6 +16,7 @@ from django.utils import timezone as django_timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from cacheops_lite import conf
+from cacheops_lite.orm import collations
 from cacheops_lite.orm.folding import fold, known_collation
 
 #: The text of NULL; no value is spelt in upper case.
@@ -55,6 +56,8 @@ def usable(field: Any) -> bool:
     if skipped and field.get_internal_type() in skipped:
         return False
     own = kind(field)
+    if own == "text" and not collations.foldable(_table(field), str(field.column)):
+        return False
     return own is not None and all(
         kind(other) == own for other in _columns().get((_table(field), field.column), ())
     )
@@ -65,6 +68,8 @@ def why_unusable(field: Any) -> str:
     name = type(field).__name__
     if kind(field) is None:
         return f"the equality of a {name} cannot be reproduced"
+    if not collations.foldable(_table(field), str(field.column)):
+        return "the database compares this column by a collation of its own"
     return "models that share the table store this column in different ways"
 
 

@@ -1,0 +1,131 @@
+"""Which text columns a database compares by rules that folding does not cover.
+
+Models rarely say: a column takes the collation of its table or database, or of a migration by
+hand. So the database is asked, once per process and database, past the query log. Columns by
+unchecked rules are no terms; their tables' dependencies are wider instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any, Final, NamedTuple
+
+from django.db import Error
+
+from cacheops_lite.orm.folding import known_collation
+
+#: (table, column, collation) of each text column; SQLite: (table, "", the SQL that made it).
+_QUESTIONS: Final[dict[str, str]] = {
+    "mysql": """
+        SELECT table_name, column_name, collation_name FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND collation_name IS NOT NULL
+        UNION ALL SELECT '', '', @@collation_database
+    """,
+    # All others compare bytes, whatever they are called.
+    "postgresql": """
+        SELECT c.relname, a.attname, 'nondeterministic'
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
+        LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+        WHERE a.attnum > 0 AND NOT a.attisdropped
+        AND (NOT l.collisdeterministic OR 'citext' IN (t.typname, base.typname))
+    """,
+    "sqlite": """
+        SELECT tbl_name, '', sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%COLLATE%'
+    """,
+}
+_COLLATE: Final = re.compile(r"""'[^']*'|\bCOLLATE\s+["`\[]?([^"`\],)]+)""", re.IGNORECASE)
+
+Column = tuple[str, str]
+
+
+class Rules(NamedTuple):
+    """What one database says of its text columns; names are in lower case."""
+
+    odd: frozenset[Column]
+    #: Every table that it has named.
+    tables: frozenset[str]
+    #: Whether a table that it has not named has columns that may be terms.
+    default: bool
+
+    def foldable(self, table: str, column: str) -> bool:
+        """Whether the column compares by rules that folding covers."""
+        table, column = table.lower(), column.lower()
+        if (table, column) in self.odd or (table, "") in self.odd:
+            return False
+        return self.default or table in self.tables
+
+
+#: (alias, database) -> rules.
+_rules: dict[tuple[str, str], Rules] = {}
+_forgetful: list[Callable[[], None]] = []
+
+
+def known(connection: Any) -> bool:
+    """Whether the rules of this connection's database are known; asks for them if not."""
+    key = (connection.alias, str(connection.settings_dict["NAME"]))
+    if key in _rules:
+        return True
+    rows = _ask(connection)
+    if rows is None:
+        return False
+    _rules[key] = rules_of(connection.vendor, rows)
+    return True
+
+
+def foldable(table: str, column: str) -> bool:
+    """Whether no database asked so far compares the column by rules that nobody checked."""
+    return all(rules.foldable(table, column) for rules in _rules.values())
+
+
+def forget() -> None:
+    """Ask again, as the tables have changed."""
+    _rules.clear()
+    for call in _forgetful:
+        call()
+
+
+def on_forget(call: Callable[[], None]) -> None:
+    """Call it whenever what was learnt of the rules is out of date."""
+    _forgetful.append(call)
+
+
+def rules_of(vendor: str, rows: Iterable[tuple[str, str, str]]) -> Rules:
+    """The rules that follow from the answer of a database of this vendor."""
+    odd: set[Column] = set()
+    tables: set[str] = set()
+    default = vendor in _QUESTIONS
+    for table, column, said in rows:
+        covered = not odd_in(said) if vendor == "sqlite" else known_collation(said)
+        if not table:
+            default = covered
+            continue
+        tables.add(table.lower())
+        if not covered:
+            odd.add((table.lower(), column.lower()))
+    return Rules(frozenset(odd), frozenset(tables), default)
+
+
+def odd_in(sql: str) -> bool:
+    """Whether the statement that made a table of SQLite names a collation that is not known."""
+    names = (match[1] for match in _COLLATE.finditer(sql))
+    return any(name and not known_collation(name.strip()) for name in names)
+
+
+def _ask(connection: Any) -> list[tuple[str, str, str]] | None:
+    """The answer of the database, or None if there is none."""
+    question = _QUESTIONS.get(connection.vendor)
+    if question is None:
+        return []
+    try:
+        connection.ensure_connection()
+        # The driver's own cursor: neither logged nor counted as a query of the user's.
+        with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+            cursor.execute(question)
+            return [(str(one), str(two), str(three)) for one, two, three in cursor.fetchall()]
+    except Error:
+        return None
