@@ -1,18 +1,25 @@
 """The spelling of the values that Redis holds: stamps, pending tokens, schemes, entries.
 
-==========  ================================================================================== gen
-``s`` protocol version (1 char) · server id · random (16 hex) conj        ``s`` random (16 hex) ·
-random of the gen that it was made under (16 hex) pending     ``p`` then ``token:deadline`` of
-each writer, separated by a blank; token 16 hex, deadline in server ms schemes     the gen that
-they belong to, then `` scheme=ready`` for each, ready in server ms entry       format byte ·
-number of dependencies · their lengths · key and stamp of each · payload ==========
-==================================================================================
+========  ====================================================================================
+gen       ``s`` · protocol version (1 char) · server id · random (16 hex)
+conj      ``s`` · random (16 hex) · random of the gen that it was made under (16 hex)
+pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; token 16 hex, deadline
+          in ms of the server's clock
+schemes   the gen that they belong to · `` scheme=ready`` for each, ready in server ms · ``#`` and
+          the first 16 hex digits of the SHA-1 of all before
+entry     format byte · CRC-32 of all that follows (4 bytes) · number of dependencies (2 bytes) ·
+          the lengths of key and stamp of each (2 bytes) · these texts · payload
+========  ====================================================================================
+
+A schemes value or an entry that was damaged must not be taken for another, so both carry a check.
 """
 
 from __future__ import annotations
 
 import struct
+from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +27,11 @@ if TYPE_CHECKING:
 #: Part of every gen. Raise it whenever a value or a key is spelt differently than before: gens of
 #: the other version are then foreign, so that code of both versions can run side by side.
 VERSION: Final = b"1"
-ENTRY_FORMAT: Final = 1
+ENTRY_FORMAT: Final = 2
 _RANDOM = 16
-_HEAD = struct.Struct(">BH")
+_CHECK = struct.Struct(">BI")
+_COUNT = struct.Struct(">H")
+_SEAL = 1 + 16
 
 
 def is_stamp(value: bytes | None) -> bool:
@@ -61,11 +70,25 @@ class Schemes(NamedTuple):
     names: tuple[str, ...]
 
 
-def parse_schemes(value: bytes | None) -> Schemes | None:
-    """Read a schemes value; None if it is missing or malformed."""
+def seal(body: bytes) -> bytes:
+    """Add the check to a schemes value."""
+    return b"%s#%s" % (body, sha1(body, usedforsecurity=False).hexdigest()[:16].encode())
+
+
+def unseal(value: bytes | None) -> bytes | None:
+    """Take the check off again; None if it is not right."""
     if value is None:
         return None
-    gen, *pairs = value.split(b" ")
+    body = value[:-_SEAL]
+    return body if seal(body) == value else None
+
+
+def parse_schemes(value: bytes | None) -> Schemes | None:
+    """Read a schemes value; None if it is missing, malformed or damaged."""
+    body = unseal(value)
+    if body is None:
+        return None
+    gen, *pairs = body.split(b" ")
     names = []
     for pair in pairs:
         name, _, ready = pair.partition(b"=")
@@ -87,19 +110,21 @@ def pack_entry(stamps: Mapping[bytes, bytes], payload: bytes) -> bytes:
     sizes = [len(text) for pair in stamps.items() for text in pair]
     lengths = struct.pack(f">{len(sizes)}H", *sizes)
     texts = [text for pair in stamps.items() for text in pair]
-    return b"".join([_HEAD.pack(ENTRY_FORMAT, len(stamps)), lengths, *texts, payload])
+    body = b"".join([_COUNT.pack(len(stamps)), lengths, *texts, payload])
+    return _CHECK.pack(ENTRY_FORMAT, crc32(body)) + body
 
 
 def parse_entry(value: bytes) -> Entry | None:
-    """Read an entry; None if it is truncated, malformed or of another format."""
+    """Read an entry; None if it is damaged, malformed or of another format."""
     try:
-        version, count = _HEAD.unpack_from(value)
-        sizes = struct.unpack_from(f">{2 * count}H", value, _HEAD.size)
+        version, check = _CHECK.unpack_from(value)
+        if version != ENTRY_FORMAT or crc32(memoryview(value)[_CHECK.size :]) != check:
+            return None
+        (count,) = _COUNT.unpack_from(value, _CHECK.size)
+        sizes = struct.unpack_from(f">{2 * count}H", value, _CHECK.size + _COUNT.size)
     except struct.error:
         return None
-    if version != ENTRY_FORMAT:
-        return None
-    start = _HEAD.size + 4 * count
+    start = _CHECK.size + _COUNT.size + 4 * count
     if start + sum(sizes) > len(value):
         return None
     stamps = {}

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..core.protocol import SERVER_ID, Answer, Reply, Script, ServerId
+from ..core.stamps import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,7 @@ class MemoryStore:
             return [gen, [b"p"] * len(conjs)]
         own = b"s" + version + server_id
         wait = self._deadline(self.get(any_key), now)
-        known = self.get(schemes_key)
+        known = unseal(self.get(schemes_key))
         changed = False
         if (
             gen is None
@@ -148,7 +149,7 @@ class MemoryStore:
                 known += b" %s=%d" % (scheme, wait)
                 changed = True
         if changed:
-            self.set(schemes_key, known, gen_ttl)
+            self.set(schemes_key, seal(known), gen_ttl)
         else:
             self._prolong(gen_key, gen_ttl)
             self._prolong(schemes_key, gen_ttl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 
@@ -84,14 +85,18 @@ class TestKeys:
 def test_stored_format() -> None:
     """The bytes of an entry are pinned: what one release stored, the next one reads or refuses."""
     packed = stamps.pack_entry({b"gen:{t}": b"s1x", b"conj:{t}:": b"s2"}, b"payload")
-    assert packed == b"\x01\x00\x02\x00\x07\x00\x03\x00\x09\x00\x02gen:{t}s1xconj:{t}:s2payload"
+    body = b"\x00\x02\x00\x07\x00\x03\x00\x09\x00\x02gen:{t}s1xconj:{t}:s2payload"
+    assert packed == b"\x02" + crc32(body).to_bytes(4, "big") + body
     assert stamps.parse_entry(packed) == ({b"gen:{t}": b"s1x", b"conj:{t}:": b"s2"}, b"payload")
 
 
 def test_scheme_values() -> None:
-    """Schemes are read as written; what is malformed counts as missing."""
+    """Schemes are read as written; what is malformed or damaged counts as missing."""
     gen = b"s1server" + b"0" * 16
-    assert stamps.parse_schemes(gen + b" a=0 b,c=17") == (gen, ("a", "b,c"))
-    assert stamps.parse_schemes(gen) == (gen, ())
-    for value in (None, b"", b"x", gen + b" a", gen + b" a=x", gen + b" =1", gen + b"  "):
+    assert stamps.seal(gen + b" a=0") == gen + b" a=0#833a6ed09346838e"
+    assert stamps.parse_schemes(stamps.seal(gen + b" a=0 b,c=17")) == (gen, ("a", "b,c"))
+    assert stamps.parse_schemes(stamps.seal(gen)) == (gen, ())
+    for value in (b"", b"x", gen + b" a", gen + b" a=x", gen + b" =1", gen + b"  "):
+        assert stamps.parse_schemes(stamps.seal(value)) is None
+    for value in (None, b"", gen, gen + b" a=0", stamps.seal(gen + b" a=0")[:-1]):
         assert stamps.parse_schemes(value) is None

@@ -26,6 +26,16 @@ local function lives(key, ttl)
     end
 end
 
+-- Schemes end with a check: those of a damaged value are not known.
+local function check(body)
+    return '#' .. string.sub(redis.sha1hex(body), 1, 16)
+end
+
+local function unseal(value)
+    local body = value and string.sub(value, 1, -18)
+    return body and body .. check(body) == value and body or nil
+end
+
 local gen = get(KEYS[1])
 local conjs = #KEYS - 3
 local out = {}
@@ -39,7 +49,7 @@ end
 local own = 's' .. ARGV[2] .. ARGV[1]
 local gen_ttl, ttl, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local wait = deadline(get(KEYS[3])) or 0
-local known, ready, count, changed = get(KEYS[2]), {}, 0, false
+local known, ready, count, changed = unseal(get(KEYS[2])), {}, 0, false
 if not gen or string.sub(gen, 1, #own) ~= own or #gen ~= #own + 16
         or not known or string.sub(known, 1, #gen) ~= gen then
     gen = own .. ARGV[3]
@@ -65,7 +75,7 @@ for i = 1, conjs do
 end
 if changed then
     -- Before any conj stamp: a script that runs out of memory keeps what it has done.
-    redis.call('SET', KEYS[2], known, 'PX', gen_ttl)
+    redis.call('SET', KEYS[2], known .. check(known), 'PX', gen_ttl)
 else
     lives(KEYS[1], gen_ttl)
     lives(KEYS[2], gen_ttl)
