@@ -32,6 +32,7 @@ _HOMES = {
     "invalidate_tag": "tags",
     "ainvalidate_tag": "tags",
     "on_change": "policies",
+    "request_scope": "middleware",
     "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         invalidate_obj,
         no_invalidation,
     )
+    from .middleware import request_scope
     from .policies import on_change
     from .results import invalidate_functions
     from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache

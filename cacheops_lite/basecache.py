@@ -30,6 +30,7 @@ from .memoize import (
     memoize,
 )
 from .options import Options
+from .orm import scope
 from .responses import Vary, names
 from .views import memoize_view
 
@@ -182,7 +183,8 @@ class SimpleBackend:
         except CacheMiss:
             _tell(call, hit=False)
             token = self._cache.begin(self.key(call), self._timeout)
-            value = load()
+            with scope.apart():
+                value = load()
             self._store(call, mark, value, pack, token)
             return Answer(value, False)
         _tell(call, hit=True)
@@ -200,7 +202,8 @@ class SimpleBackend:
         except CacheMiss:
             _tell(call, hit=False)
             token = await in_thread(self._cache.begin)(self.key(call), self._timeout)
-            value = await load()
+            with scope.apart():
+                value = await load()
             await in_thread(self._store)(call, mark, value, pack, token)
             return Answer(value, False)
         _tell(call, hit=True)

@@ -7,13 +7,14 @@ suspends it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any
 
 from . import counters, engine, pulse, signals
 from .core.protocol import Outcome, ReadPlan
 from .memoize import Answer, CacheMiss, Call, Pack, Unstored
+from .orm import scope
 from .refresh import Kept, Lease, Refresh, Stale
 
 _UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
@@ -38,7 +39,11 @@ class OneRead:
         lock: bool = False,
         refresh: bool = False,
         policy: Refresh | None = None,
+        tables: Iterable[str] = (),
     ) -> None:
+        #: What the request scope drops it by.
+        self._tables = tuple(tables)
+        self._data = b""
         self._cache, self._plan, self._call, self._pack = cache, plan, call, pack
         self._timeout, self._lock, self._refresh, self._policy = timeout, lock, refresh, policy
         self._kept: Kept | None = None
@@ -48,7 +53,21 @@ class OneRead:
         self._started = self._computing = perf_counter()
 
     async def through(self, transport: Any, load: Callable[[], Awaitable[Any]]) -> Answer:
-        """Answer from the store, or load and store."""
+        """Answer from what the request has read, or from the store, or load and store."""
+        memo = scope.active()
+        if memo is None:
+            return await self._through(transport, load)
+        key = self._plan.entry
+        give = None if self._refresh else memo.find(key)
+        if give is not None:
+            return self._answered(Outcome(give(), True, ""))
+        ticket = memo.begin(key, self._tables)
+        answer = await self._through(transport, load)
+        if self._data:
+            memo.keep(ticket, functools.partial(_value, self._cache, self._plan, self._data))
+        return answer
+
+    async def _through(self, transport: Any, load: Callable[[], Awaitable[Any]]) -> Answer:
         policy = self._policy
         lease = Lease(self._cache, transport, self._plan.entry) if policy is not None else None
 
@@ -85,7 +104,7 @@ class OneRead:
     def _again(self) -> OneRead:
         return OneRead(
             self._cache, self._plan, self._call, self._pack, self._timeout,
-            refresh=True, policy=self._policy,
+            refresh=True, policy=self._policy, tables=self._tables,
         )  # fmt: skip
 
     async def _offer(self, policy: Refresh, lease: Lease) -> None:
@@ -107,7 +126,8 @@ class OneRead:
         if self._policy is not None:
             self._began = self._policy.clock()
         self._computing = perf_counter()
-        self._value = await load()
+        with scope.apart():
+            self._value = await load()
         self._line.computed += 1
         self._line.compute_seconds += perf_counter() - self._computing
         return self._value
@@ -122,6 +142,7 @@ class OneRead:
             packed = self._policy.keep(packed, self._began, took, self._timeout)
         data = self._cache.codec.object_to_bytes(packed, self._plan.entry)
         self._line.stored_bytes += len(data)
+        self._data = data
         return data
 
     def _decode(self, data: bytes) -> Any:
@@ -133,6 +154,7 @@ class OneRead:
                 raise CacheMiss
             self._kept, stored = stored, stored.value
         self._line.hit_bytes += len(data)
+        self._data = data
         return stored
 
     def _answered(self, outcome: Outcome) -> Answer:

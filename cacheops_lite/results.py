@@ -9,6 +9,7 @@ invalidation is never stored after it, for rows and functions alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from .core.entry import ANY_ROW, UNKNOWN, Change
 from .core.protocol import Outcome, ReadPlan, TablePlan, run
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, as_it_is
 from .one_read import OneRead, count_uncached, decoder
-from .orm import joining
+from .orm import joining, scope
 from .refresh import Refresh
 from .samples import Resolved, Samples
 
@@ -96,8 +97,7 @@ class EngineBackend:
         resolved = self._samples.resolved() if self._samples is not None else None
         reason = resolved.refusal() if resolved is not None else ""
         if not reason and (call.tags or joining.ever()):
-            names = [_own_table(call), engine.FUNCTIONS, *tags.waiting(call.tags)]
-            reason = joining.refusal(names, snapshots=bool(call.tags))
+            reason = joining.refusal(_names(call, None), snapshots=bool(call.tags))
         return resolved, reason
 
     def _reading(
@@ -116,6 +116,7 @@ class EngineBackend:
             lock=bool(lock),
             refresh=refresh,
             policy=self._policy,
+            tables=_names(call, resolved),
         )
 
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:
@@ -154,6 +155,7 @@ class EngineBackend:
             return
         cache = engine.current()
         cache.invalidate(_changes(cache, call))
+        scope.wrote([_own_table(call)])
         self.read(call, lambda: value, refresh=True)
 
     async def aset(self, call: Call, value: Any) -> None:
@@ -167,6 +169,7 @@ class EngineBackend:
             return
         cache = engine.current()
         await cache.ainvalidate(_changes(cache, call))
+        scope.wrote([_own_table(call)])
         await self.aread(call, load, refresh=True)
 
     def delete(self, call: Call) -> None:
@@ -220,6 +223,13 @@ def _own_table(call: Call) -> str:
     return f"func:{call.family}"
 
 
+def _names(call: Call, resolved: Resolved | None) -> Iterator[str]:
+    """What a result hangs on, under the names that transactions and request scopes know."""
+    yield from (_own_table(call), engine.FUNCTIONS, *tags.waiting(call.tags))
+    for found in resolved.tables.values() if resolved is not None else ():
+        yield from found
+
+
 def _changes(cache: engine.Engine, call: Call) -> list[Change]:
     row = {"call": call.digest}
     return [Change(_table(cache, call), row, row)]
@@ -240,6 +250,7 @@ def _drop(cache: engine.Engine, table: str, changes: list[Change]) -> None:
     name = table.removeprefix("func:")
     counters.dropped({(name, "invalidate_all()" if whole else "invalidate()"): 1})
     joining.join(changes, [table])
+    scope.wrote([table])
 
 
 def invalidate_functions() -> None:

@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from . import conf, counters, engine
 from .core.entry import Change, Conj
 from .core.protocol import TablePlan
-from .orm import joining
+from .orm import joining, scope
 from .orm.transactions import muting
 
 __all__ = ["ainvalidate_tag", "invalidate_tag"]
@@ -86,6 +86,7 @@ def invalidate_tag(*tags: str | Iterable[str]) -> None:
     counters.dropped({(engine.TAGS, "invalidate_tag()"): len(changes)})
     if not joining.join(changes, waiting(wanted)):
         cache.invalidate(changes)
+        scope.wrote(waiting(wanted))
 
 
 #: ``invalidate_tag`` for async callers; it joins the transaction of the thread that runs their SQL.

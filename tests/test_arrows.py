@@ -28,14 +28,15 @@ HOUSE: dict[str, list[str]] = {
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.templates "
-        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases orm.transactions "
-        "orm.joining orm.predicates "
+        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases "
+        "orm.scope orm.transactions orm.joining orm.predicates "
         "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
         "orm.patch"
     ).split(),
     "user": (
         "stats report "
-        "calls tags options policies memoize refresh one_read samples results responses views functions "
+        "calls tags options policies memoize refresh one_read samples results "
+        "responses views functions middleware "
         "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "

@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from .. import conf, engine, signals
 from ..core.entry import UNKNOWN, Change
-from . import registry, writes
+from . import registry, scope, writes
 from .transactions import (
     collect,
     collect_all,
@@ -174,6 +174,7 @@ def drop_all() -> None:
         cache.invalidate_tables(sorted(names))
     elif names:
         engine.distrust(names)
+    scope.wrote(None)
     if not waiting:
         signals.cache_invalidated.send_robust(sender=None, obj_dict=None)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from django.db import connections
 
 from ..core.entry import Change
+from . import scope
 from .transactions import add, open_transaction, pending, read_refusal
 
 _ever = False
@@ -35,6 +36,7 @@ def join(changes: Sequence[Change], names: Iterable[str]) -> bool:
         state.dirty.update(names)
         for change in changes:
             add(state, change)
+    scope.wrote(names)
     return bool(waiting)
 
 

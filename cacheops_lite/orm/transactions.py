@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .. import conf, counters, engine, pulse, signals
 from ..core.entry import UNKNOWN, Change
 from ..exceptions import InvalidationRefused
-from . import registry, testcases
+from . import registry, scope, testcases
 
 logger = logging.getLogger("cacheops_lite")
 
@@ -94,6 +94,8 @@ class Pending:
 
     def forget(self) -> None:
         """The transaction is over."""
+        if self.dirty:
+            scope.wrote(self.dirty)
         self.changes = []
         self.counts = {}
         self.causes = {}
@@ -186,6 +188,7 @@ def collect(
                 add(state, qualified(connection.alias, change))
                 _count(state, change, "depends_on")
     state.dirty |= tables
+    scope.wrote(tables)
     if tables and not muted and model is not None and len(state.notes) < ROWS_PER_TABLE:
         state.notes.append((model, values))
 
@@ -332,6 +335,7 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     """A change took effect already, or is somebody's word: invalidate what is pending."""
     state = pending(connection)
     changes, notes, causes = state.changes, state.notes, state.causes
+    dirty = state.dirty
     state.forget()
     if changes and conf.current().enabled:
         if not engine.current().invalidate(changes):
@@ -340,6 +344,7 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
         _tell(notes)
     elif changes:
         engine.distrust({change.table for change in changes})
+    scope.wrote(dirty)
 
 
 def _note_late(connection: BaseDatabaseWrapper, changes: Iterable[Change]) -> None:
