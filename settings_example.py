@@ -101,3 +101,8 @@ CACHEOPS_STATS_INTERVAL = 60
 #: With "cacheops_lite.contrib.outbox" in INSTALLED_APPS: seconds between looks for invalidations
 #: that nobody has delivered, because their process died. None: this process has no outbox.
 CACHEOPS_OUTBOX_INTERVAL = 5
+
+#: True: a server that was restarted, or that took over, still has every change that Redis had
+#: acknowledged (appendonly yes and appendfsync always), so what it holds is answered at once. By
+#: default nothing is trusted that another run of the server has left behind.
+CACHEOPS_RESTARTS_KEEP_DATA = False

@@ -82,6 +82,8 @@ class Settings:
     stats_interval: float | None = 60.0
     #: Seconds between looks for invalidations that nobody delivered; None: no outbox.
     outbox_interval: float | None = 5.0
+    #: Whoever answers at our address has all that was ever acknowledged there.
+    restarts_keep_data: bool = False
     #: Kinds of fields (``Field.get_internal_type()``) whose conditions never narrow.
     skip_fields: tuple[str, ...] = ()
     long_disjunction: int = 64
@@ -182,6 +184,7 @@ def _build() -> Settings:
         breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
         stats_interval=read_interval("CACHEOPS_STATS_INTERVAL", get, base.stats_interval),
         outbox_interval=read_interval("CACHEOPS_OUTBOX_INTERVAL", get, base.outbox_interval),
+        restarts_keep_data=bool(get("CACHEOPS_RESTARTS_KEEP_DATA", False)),
         skip_fields=read_skip_fields(get("CACHEOPS_SKIP_FIELDS", ())),
         long_disjunction=int(get("CACHEOPS_LONG_DISJUNCTION", base.long_disjunction)),
         lookup_limit=int(get("CACHEOPS_LOOKUP_LIMIT", base.lookup_limit)),
@@ -378,6 +381,7 @@ class _Readable:
         "CACHEOPS_REPLICA_LAG": "replica_lag",
         "CACHEOPS_BREAKER": "breaker",
         "CACHEOPS_STATS_INTERVAL": "stats_interval",
+        "CACHEOPS_RESTARTS_KEEP_DATA": "restarts_keep_data",
         "CACHEOPS_OUTBOX_INTERVAL": "outbox_interval",
         "CACHEOPS_SKIP_FIELDS": "skip_fields",
         "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",

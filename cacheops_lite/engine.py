@@ -89,7 +89,7 @@ class Engine:
         memory = self.memory_store
         if memory is not None:
             return MemoryTransport(memory)
-        return SyncTransport(self.client, breaker=self.breaker)
+        return SyncTransport(self.client, **self._how)
 
     @property
     def async_transport(self) -> Any:
@@ -101,13 +101,17 @@ class Engine:
         transport = self._async_transports.get(loop)
         if transport is None:
             client = self._make_client(asynchronous=True)
-            transport = AsyncTransport(client, breaker=self.breaker)
+            transport = AsyncTransport(client, **self._how)
             self._async_transports[loop] = transport
         return transport
 
     @cached_property
     def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport]:
         return WeakKeyDictionary()
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"breaker": self.breaker, "keeps_data": self.settings.restarts_keep_data}
 
     @cached_property
     def breaker(self) -> Breaker:

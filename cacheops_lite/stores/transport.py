@@ -41,6 +41,8 @@ SILENCE = 60.0
 COMPLAINTS = 100
 
 Command = tuple[bytes | int, ...]
+#: Stands for the id of every server whose restarts keep the data.
+KEPT = b"kept"
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 _WHO = [(b"INFO", b"server"), (b"INFO", b"replication")]
 
@@ -58,12 +60,19 @@ class Identity:
 class RedisTransport:
     """All that has no colour. A connection with unread replies never returns to the pool."""
 
-    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
-        """Take a client that has a ``connection_pool``; raise TypeError for others."""
+    def __init__(
+        self, client: Any, *, breaker: Breaker | None = None, keeps_data: bool = False
+    ) -> None:
+        """Take a client that has a ``connection_pool``; raise TypeError for others.
+
+        ``keeps_data``: whoever answers at this address has all that was ever acknowledged there,
+        so that one restart, or one primary, is as good as another.
+        """
         if getattr(client, "connection_pool", None) is None:
             raise TypeError(f"{type(client).__name__} has no connection pool of its own")
         self.client = client
         self.breaker = breaker or Breaker()
+        self.keeps_data = keeps_data
         #: What was refused -> when it may be said again.
         self._silent: dict[str, float] = {}
         # redis-py before 5.3 demands a command's name, later ones warn of it.
@@ -231,7 +240,7 @@ class RedisTransport:
                 raise StoreUnavailable(f"INFO server does not tell the run id: {server!r}")
             if isinstance(replication, bytes) and b"role:slave" in replication:
                 raise StoreUnavailable("this is a replica; the cache must talk to the primary")
-            identity.server = found[1]
+            identity.server = KEPT if self.keeps_data else found[1]
         return identity.server
 
     def _same(self, connection: Any, server: bytes) -> None:
@@ -275,8 +284,10 @@ class SyncTransport(RedisTransport):
     AT_HAND = 8
     FRESH = 1.0
 
-    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
-        super().__init__(client, breaker=breaker)
+    def __init__(
+        self, client: Any, *, breaker: Breaker | None = None, keeps_data: bool = False
+    ) -> None:
+        super().__init__(client, breaker=breaker, keeps_data=keeps_data)
         self._idle: deque[tuple[Any, float]] = deque()
         self._pid = os.getpid()
         limit = getattr(client.connection_pool, "max_connections", None) or 2 * self.AT_HAND
@@ -371,8 +382,10 @@ class SyncTransport(RedisTransport):
 class AsyncTransport(RedisTransport):
     """Over ``redis.asyncio.Redis``; belongs to the event loop of its client."""
 
-    def __init__(self, client: Any, *, breaker: Breaker | None = None) -> None:
-        super().__init__(client, breaker=breaker)
+    def __init__(
+        self, client: Any, *, breaker: Breaker | None = None, keeps_data: bool = False
+    ) -> None:
+        super().__init__(client, breaker=breaker, keeps_data=keeps_data)
         self._pid = os.getpid()
 
     async def sleep(self, seconds: float) -> None:
