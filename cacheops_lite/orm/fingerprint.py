@@ -6,10 +6,9 @@ import datetime
 import decimal
 import enum
 import uuid
-from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import django
 from django.conf import settings
@@ -23,15 +22,19 @@ _TEMPORAL = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
 #: Rows are converted by Django's fields: another feature release may convert otherwise.
 _VERSION = f"{django.VERSION[0]}.{django.VERSION[1]}"
 
-_field_tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+#: By identity: fields are equal to their copies, which may convert otherwise.
+_field_tokens: dict[int, tuple[ref[Any], str]] = {}
 
 
 class Unspellable(Exception):
-    """A parameter has no stable text, so its query has no key."""
+    """A parameter or a field has no stable text, so its query has no key."""
 
 
 def spell_param(value: Any) -> str:
-    """One parameter as text: its type and its value, never one without the other."""
+    """One parameter as text: its type and its value, never one without the other.
+
+    Raises ``Unspellable``.
+    """
     kind = type(value)
     if kind is str:
         return f"s{len(value)}:{value}"
@@ -40,9 +43,14 @@ def spell_param(value: Any) -> str:
     if kind is bytes:
         return f"b{len(value)}:{value.hex()}"
     if isinstance(value, enum.Enum):
+        # Drivers hand over a member that is a text or a number as just that.
+        if isinstance(value, str):
+            return spell_param(str.__str__(value))
+        if isinstance(value, int):
+            return spell_param(int(value))
         return f"{kind.__qualname__}={spell_param(value.value)}"
     if isinstance(value, _TEMPORAL):
-        return f"{kind.__qualname__}:{value!r}"
+        return _lasting(f"{kind.__qualname__}:{value!r}", value)
     if isinstance(value, (list, tuple)):
         return f"{kind.__name__}[{','.join(map(spell_param, value))}]"
     if isinstance(value, dict):
@@ -57,27 +65,37 @@ def spell_param(value: Any) -> str:
     if hasattr(value, "adapted") and kind.__module__.startswith("psycopg2"):
         return f"{kind.__qualname__}({spell_param(value.adapted)})"
     if kind.__module__.startswith(("psycopg.types.range", "psycopg._", "psycopg2._range")):
-        return f"{kind.__qualname__}:{value!r}"
+        return _lasting(f"{kind.__qualname__}:{value!r}", value)
     raise Unspellable(f"a parameter of type {kind.__module__}.{kind.__qualname__}")
 
 
+def _lasting(text: str, value: Any) -> str:
+    """The text, unless it holds an address, which may be that of something else tomorrow."""
+    if " at 0x" in text:
+        raise Unspellable(f"{type(value).__qualname__} with an address in its text: {text[:200]}")
+    return text
+
+
 def spell_field(field: Any) -> str:
-    """What decides how a column's values are converted: the output field."""
+    """What decides how a column's values are converted: the output field.
+
+    Raises ``Unspellable``.
+    """
     if field is None:
         return "-"
-    try:
-        return _field_tokens[field]
-    except (KeyError, TypeError):
-        pass
+    known = _field_tokens.get(id(field))
+    if known is not None and known[0]() is field:
+        return known[1]
     model = getattr(field, "model", None)
     kind = f"{type(field).__module__}.{type(field).__qualname__}"
     if model is not None and getattr(field, "name", None):
         token = f"{kind}@{model._meta.label}.{field.name}"
     else:
         _, _, args, kwargs = field.deconstruct()
-        token = f"{kind}{args!r}{sorted(kwargs.items(), key=lambda item: item[0])!r}"
-    with suppress(TypeError):
-        _field_tokens[field] = token
+        options = sorted(kwargs.items(), key=lambda item: item[0])
+        token = _lasting(f"{kind}{args!r}{options!r}", field)
+    key = id(field)
+    _field_tokens[key] = (ref(field, lambda _: _field_tokens.pop(key, None)), token)
     return token
 
 
@@ -85,7 +103,8 @@ def text_hash(compiler: Any, sql: str, using: str, kind: str, packing: str) -> A
     """The hash of all but the parameters; copy it, and ``update`` it with them.
 
     ``kind`` is "rows" or "single"; ``packing`` says how rows become results; ``using`` is the
-    database alias, or "" where profiles say that all databases hold the same data.
+    database alias, or "" where profiles say that all databases hold the same data. Raises
+    ``Unspellable``.
     """
     select = getattr(compiler, "select", None) or ()
     columns = ";".join(spell_field(_output_field(column[0])) for column in select)

@@ -103,8 +103,8 @@ def plan_compiler(
     compiler.as_sql = lambda *args, **kwargs: compiled  # compiling again would cost a query's time
     params = tuple(params)
     alias = "" if profile.db_agnostic else using
-    sql_hash = fingerprint.text_hash(compiler, sql, alias, kind, packing)
     try:
+        sql_hash = fingerprint.text_hash(compiler, sql, alias, kind, packing)
         digest = fingerprint.digest(sql_hash, params)
     except fingerprint.Unspellable as why:
         return Attempt(compiler, None, str(why))
