@@ -8,8 +8,9 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
-from . import conf, engine
+from . import conf, doctor, engine
 from .exceptions import StoreUnavailable
 from .orm import registry
 
@@ -115,3 +116,44 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+@checks.register("cacheops", deploy=True)
+def check_waste(**kwargs: Any) -> list[checks.CheckMessage]:
+    """``check --deploy``: settings, of the server and of Django, that waste the cache."""
+    try:
+        current = conf.current()
+        registry.current()
+        if not current.active or (current.redis is None) == (current.sentinel is None):
+            return []
+        cache = engine.current()
+        found = [] if cache.memory_store is not None else list(doctor.waste(cache))
+    except Exception:  # reported above, or the server does not answer: also reported above
+        found = []
+    return [
+        checks.Warning(finding.text, hint=finding.hint, id="cacheops_lite.W003")
+        for finding in found
+        if finding.level != "ok"
+    ] + _snapshots()
+
+
+def _snapshots() -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(
+            f"Requests run in transactions of the database {alias!r} that read from a snapshot: "
+            "inside them nothing is answered from the cache.",
+            hint="Set its isolation_level to 'read committed', or ATOMIC_REQUESTS to False.",
+            id="cacheops_lite.W004",
+        )
+        for alias in connections
+        if connections[alias].settings_dict.get("ATOMIC_REQUESTS") and _snapshot(connections[alias])
+    ]
+
+
+def _snapshot(connection: Any) -> bool:
+    options = connection.settings_dict.get("OPTIONS") or {}
+    if connection.vendor == "sqlite":
+        return "wal" in str(options.get("init_command", "")).lower()
+    level = options.get("isolation_level")
+    name = str(getattr(level, "name", level) or "").lower().replace("_", " ")
+    return name in ("repeatable read", "serializable")

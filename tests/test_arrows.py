@@ -34,7 +34,7 @@ HOUSE: dict[str, list[str]] = {
         "orm.patch"
     ).split(),
     "user": (
-        "stats report "
+        "stats report rights doctor "
         "calls tags options policies memoize refresh one_read samples results "
         "responses views functions middleware "
         "basecache rediscache reaper "

@@ -1,4 +1,4 @@
-"""``./manage.py cacheops``: ``explain`` a queryset, ``stats`` of what the cache did."""
+"""``./manage.py cacheops``: ``check`` the server, ``explain`` a query, ``stats``, ``deliver``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Manager, QuerySet
 
-from cacheops_lite import conf, engine, report
+from cacheops_lite import conf, doctor, engine, report
 from cacheops_lite import stats as counted
 from cacheops_lite.exceptions import StoreUnavailable
+from cacheops_lite.rights import acl_line
 
 
 class Command(BaseCommand):
@@ -35,6 +36,13 @@ class Command(BaseCommand):
         explain.add_argument(
             "--op", default="fetch", choices=sorted(conf.ALL_OPS - {"aggregate"}), help="which op"
         )
+        check = commands.add_parser(
+            "check", help="try the server: connection, rights, version, memory, clock, speed"
+        )
+        check.add_argument("--json", action="store_true", help="one JSON list")
+        check.add_argument(
+            "--acl", action="store_true", help="print the Redis user that is needed, try nothing"
+        )
         commands.add_parser(
             "deliver", help="invalidate what dead or cut off processes left in the outbox"
         )
@@ -53,9 +61,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
         """Run the subcommand."""
-        getattr(self, command)(**options)
+        getattr(self, f"do_{command}")(**options)
 
-    def explain(self, queryset: str, op: str, **options: Any) -> None:
+    def do_explain(self, queryset: str, op: str, **options: Any) -> None:
         """Print the explanation. The expression is trusted, as that of ``shell -c`` is."""
         try:
             value = eval(queryset, _names())  # noqa: S307 - typed by who runs the site
@@ -67,7 +75,7 @@ class Command(BaseCommand):
             raise CommandError(f"{queryset} is a {type(value).__name__}, not a queryset.")
         self.stdout.write(str(value.cache_explain(op)))  # type: ignore[attr-defined]
 
-    def stats(self, hours: int, **options: Any) -> None:
+    def do_stats(self, hours: int, **options: Any) -> None:
         """Print what all processes have shared."""
         if conf.current().stats_interval is None:
             raise CommandError(
@@ -83,7 +91,23 @@ class Command(BaseCommand):
         else:
             self.stdout.writelines(f"{line}\n" for line in report.lines(found))
 
-    def deliver(self, **options: Any) -> None:
+    def do_check(self, acl: bool, **options: Any) -> None:
+        """Examine the server; fail if the cache cannot work with it."""
+        prefix = conf.current().prefix
+        if acl:
+            self.stdout.write(acl_line(prefix if isinstance(prefix, str) else ""))
+            return
+        found = list(doctor.examine())
+        if options["json"]:
+            self.stdout.write(json.dumps([finding._asdict() for finding in found], indent=2))
+        else:
+            for level, text, hint in found:
+                self.stdout.write(f"{level:7}  {text}" + (f"\n{'':9}{hint}" if hint else ""))
+        errors = sum(finding.level == "error" for finding in found)
+        if errors:
+            raise CommandError(f"{errors} of {len(found)} findings are errors.")
+
+    def do_deliver(self, **options: Any) -> None:
         """Deliver all rows of the outbox."""
         if not apps.is_installed("cacheops_lite.contrib.outbox"):
             raise CommandError(
