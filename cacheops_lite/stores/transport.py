@@ -237,7 +237,7 @@ class RedisTransport:
             server, replication = await self._exchange(connection, _WHO)
             found = _RUN_ID.search(server) if isinstance(server, bytes) else None
             if found is None:
-                raise StoreUnavailable(f"INFO server does not tell the run id: {server!r}")
+                raise StoreUnavailable(f"INFO server does not tell the run id: {server!s:.200}")
             if isinstance(replication, bytes) and b"role:slave" in replication:
                 raise StoreUnavailable("this is a replica; the cache must talk to the primary")
             identity.server = KEPT if self.keeps_data else found[1]

@@ -26,7 +26,7 @@ class Processes:
     def __init__(self) -> None:
         self._engines: dict[str, engine.Engine] = {}
 
-    def start(self, name: str, url: str, **settings: Any) -> engine.Engine:
+    def start(self, name: str, url: Any, **settings: Any) -> engine.Engine:
         """A process whose server is at ``url``; one of the same name ends."""
         self.end(name)
         made = engine.Engine(replace(conf.current(), **{"redis": url, **settings}))

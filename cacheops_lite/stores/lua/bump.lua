@@ -1,8 +1,13 @@
 -- BUMP: take our token from each key; the last one deletes the key, also a stamp (then our mark was lost).
 -- With a lag our token stays that much longer. One slot, atomic.
 -- KEYS gen, schemes, keys to bump...        ARGV token, lag ms
+-- A key of another type counts as missing. What else keeps us from reading, as a right that the
+-- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
 local function get(key)
     local value = redis.pcall('GET', key)
+    if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
+        return redis.call('GET', key)
+    end
     return type(value) == 'string' and value or nil
 end
 

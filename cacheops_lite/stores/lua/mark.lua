@@ -1,7 +1,12 @@
 -- MARK: add our token to each key; then read the gen and the schemes. One slot, atomic.
 -- KEYS gen, schemes, keys to mark...        ARGV token, ttl ms
+-- A key of another type counts as missing. What else keeps us from reading, as a right that the
+-- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
 local function get(key)
     local value = redis.pcall('GET', key)
+    if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
+        return redis.call('GET', key)
+    end
     return type(value) == 'string' and value or nil
 end
 
