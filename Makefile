@@ -26,8 +26,9 @@ lint: $(VENV)/.lint  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.types  ## mypy, strict
+types: $(VENV)/.types  ## mypy, strict: the package, and code of users with its plugin
 	$(BIN)/mypy $(ARGS)
+	$(BIN)/python -m tests.typing.run
 
 docs: $(VENV)/.docs  ## the documentation, warnings are errors: docs/_build/html/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html $(ARGS)

@@ -41,7 +41,38 @@ _HOMES = {
     "StoreUnavailable": "exceptions",
 }
 
-__all__ = ["VERSION", "__version__", *sorted(_HOMES)]
+# Spelt out, for type checkers.
+__all__ = [
+    "VERSION",
+    "CacheMiss",
+    "CacheopsError",
+    "CacheopsLibrary",
+    "FileCache",
+    "InvalidationRefused",
+    "RedisCache",
+    "StoreUnavailable",
+    "__version__",
+    "ainvalidate_all",
+    "ainvalidate_model",
+    "ainvalidate_obj",
+    "ainvalidate_tag",
+    "cache",
+    "cached",
+    "cached_as",
+    "cached_view",
+    "cached_view_as",
+    "file_cache",
+    "invalidate_all",
+    "invalidate_fragment",
+    "invalidate_functions",
+    "invalidate_model",
+    "invalidate_obj",
+    "invalidate_tag",
+    "no_invalidation",
+    "on_change",
+    "reap_conjs",
+    "request_scope",
+]
 
 if TYPE_CHECKING:
     from .exceptions import CacheopsError, InvalidationRefused, StoreUnavailable
@@ -57,6 +88,7 @@ if TYPE_CHECKING:
     )
     from .middleware import request_scope
     from .policies import on_change
+    from .reaper import reap_conjs
     from .results import invalidate_functions
     from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache
     from .tags import ainvalidate_tag, invalidate_tag

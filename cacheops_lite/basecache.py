@@ -12,11 +12,12 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, overload
 
 from asgiref.sync import sync_to_async
 
 from . import signals
+from .decorated import Cached, CachedView, Decorator, P, R, ViewDecorator
 from .memoize import (
     DESCRIPTORS,
     ALoad,
@@ -133,8 +134,27 @@ class BaseCache(ABC):
 
     # -- decorators ----------------------------------------------------------------------------
 
+    @overload
+    def cached(self, timeout: Callable[P, R], /) -> Cached[P, R]: ...
+    @overload
+    def cached(
+        self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
+    ) -> Decorator: ...
     def cached(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
         """Cache the results of a function here; see ``functions.cached``."""
+        return self._cached(timeout, extra, **options)
+
+    @overload
+    def cached_view(self, timeout: Callable[P, R], /) -> CachedView[P, R]: ...
+    @overload
+    def cached_view(
+        self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
+    ) -> ViewDecorator: ...
+    def cached_view(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
+        """Cache the responses of a view here; see ``functions.cached_view``."""
+        return self._cached_view(timeout, extra, **options)
+
+    def _cached(self, timeout: Any, extra: Any = None, **options: Any) -> Any:
         if callable(timeout) or isinstance(timeout, DESCRIPTORS):
             return self.cached()(timeout)
         backend = SimpleBackend(self, timeout)
@@ -143,9 +163,9 @@ class BaseCache(ABC):
             raise TypeError("Simple caches know no tags: use cached or cached_as of the package.")
         return lambda func: memoize(func, backend, chosen)
 
-    def cached_view(
+    def _cached_view(
         self,
-        timeout: Any = None,
+        timeout: Any,
         extra: Any = None,
         *,
         vary_headers: str | Iterable[str] = (),
@@ -153,7 +173,6 @@ class BaseCache(ABC):
         vary_user: bool = False,
         vary_language: bool | None = None,
     ) -> Any:
-        """Cache the responses of a view here; see ``functions.cached_view``."""
         if callable(timeout):
             return self.cached_view()(timeout)
         backend = SimpleBackend(self, timeout)

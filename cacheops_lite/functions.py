@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
+from .decorated import Cached, CachedView, Decorator, P, R, ViewDecorator
 from .memoize import DESCRIPTORS, memoize
 from .options import Options
 from .refresh import Refresh, Refreshing, only, take
@@ -25,7 +26,7 @@ def cached_as(
     lock: bool | None = None,
     keep_fresh: bool = True,
     **options: Any,
-) -> Callable[[Any], Any]:
+) -> Decorator:
     """Cache the results of a function until rows change that the samples stand for.
 
     ``samples`` are models, querysets, instances, ``on_change(…)``, or lists of those. ``timeout``
@@ -56,7 +57,7 @@ def cached_view_as(
     vary_language: bool | None = None,
     tags: Tags = (),
     **refreshing: Unpack[Refreshing],
-) -> Callable[[Any], Any]:
+) -> ViewDecorator:
     """Cache the responses of a view until rows change that the samples stand for.
 
     The key is the absolute URI, what ``extra`` gives and what the response is declared to vary
@@ -70,6 +71,16 @@ def cached_view_as(
     return lambda view: memoize_view(view, backend, Options(extra=extra, tags=tags), vary)
 
 
+@overload
+def cached(timeout: Callable[P, R], /) -> Cached[P, R]: ...
+@overload
+def cached(
+    timeout: float | timedelta | None = None,
+    extra: Any = None,
+    *,
+    lock: bool = False,
+    **options: Any,
+) -> Decorator: ...
 def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **options: Any) -> Any:
     """Cache the results of a function for ``timeout`` seconds, or until they are invalidated.
 
@@ -84,6 +95,21 @@ def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **opti
     return lambda func: memoize(func, backend, chosen)
 
 
+@overload
+def cached_view(timeout: Callable[P, R], /) -> CachedView[P, R]: ...
+@overload
+def cached_view(
+    timeout: float | timedelta | None = None,
+    extra: Any = None,
+    *,
+    lock: bool = False,
+    vary_headers: str | Iterable[str] = (),
+    vary_cookies: str | Iterable[str] = (),
+    vary_user: bool = False,
+    vary_language: bool | None = None,
+    tags: Tags = (),
+    **refreshing: Unpack[Refreshing],
+) -> ViewDecorator: ...
 def cached_view(
     timeout: Any = None,
     extra: Any = None,

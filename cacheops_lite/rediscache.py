@@ -128,17 +128,17 @@ class RedisCache(BaseCache):
 
     # -- decorators ----------------------------------------------------------------------------
 
-    def cached(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the results of a function; without a connection of its own ``functions.cached``."""
+    # Without a connection of its own, these are the package's decorators.
+
+    def _cached(self, timeout: Any, extra: Any = None, **options: Any) -> Any:
         if self._own is None:
             return functions.cached(timeout, extra, **options)
-        return super().cached(timeout, extra, **options)
+        return super()._cached(timeout, extra, **options)
 
-    def cached_view(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the responses of a view; see ``cached``."""
+    def _cached_view(self, timeout: Any, extra: Any = None, **options: Any) -> Any:
         if self._own is None:
             return functions.cached_view(timeout, extra, **options)
-        return super().cached_view(timeout, extra, **options)
+        return super()._cached_view(timeout, extra, **options)
 
     # -- sync ----------------------------------------------------------------------------------
 

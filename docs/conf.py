@@ -12,8 +12,6 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "documented" / "pr
 
 # The docstrings of the reference are read from the package, which needs Django to be set up.
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-os.environ.setdefault("DOCUMENTED_FOLDER", str(HERE / "_build"))
-os.environ.setdefault("DOCUMENTED_REDIS", "memory://docs")
 
 import django  # noqa: E402
 

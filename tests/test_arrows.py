@@ -35,7 +35,7 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "user": (
         "stats report rights doctor "
-        "calls tags options policies memoize refresh one_read samples results "
+        "decorated calls tags options policies memoize refresh one_read samples results "
         "responses views functions middleware "
         "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "

@@ -60,6 +60,15 @@ def test_public_names_load_when_used(name: str) -> None:
     assert name in dir(cacheops_lite)
 
 
+def test_names_are_spelt_out() -> None:
+    """Type checkers read ``__all__`` and the imports for them; both have every name."""
+    homes = set(cacheops_lite._HOMES)
+    assert set(cacheops_lite.__all__) == homes | {"VERSION", "__version__"}
+    source = (ROOT / "cacheops_lite" / "__init__.py").read_text()
+    typing = source[source.index("if TYPE_CHECKING") : source.index("def __getattr__")]
+    assert [name for name in sorted(homes) if not re.search(rf"\b{name}\b", typing)] == []
+
+
 def test_unknown_names_are_refused() -> None:
     """A misspelt import fails at once, with the usual error."""
     with pytest.raises(AttributeError, match="cached_sa"):

@@ -73,7 +73,7 @@ class Command(BaseCommand):
             value = value.all()
         if not isinstance(value, QuerySet):
             raise CommandError(f"{queryset} is a {type(value).__name__}, not a queryset.")
-        self.stdout.write(str(value.cache_explain(op)))  # type: ignore[attr-defined]
+        self.stdout.write(str(value.cache_explain(op)))
 
     def do_stats(self, hours: int, **options: Any) -> None:
         """Print what all processes have shared."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Model
 
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             return partial(_invalidate_models, models)
         model = models[0]
         try:
-            obj = model._base_manager.all().nocache().get(pk=pk)  # type: ignore[attr-defined]
-        except (model.DoesNotExist, ValueError, TypeError, ValidationError):
+            obj = model._base_manager.all().nocache().get(pk=pk)
+        except (ObjectDoesNotExist, ValueError, TypeError, ValidationError):
             raise CommandError(f"{target}: there is no {model._meta.label} with that key") from None
         return lambda: invalidate_obj(obj)

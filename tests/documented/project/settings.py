@@ -1,15 +1,16 @@
-"""The settings of the project that the pages speak of; the test says where its servers are."""
+"""The settings of the project that the pages speak of; a test says where its servers are."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 SECRET_KEY = "a project of the documentation"
 USE_TZ = True
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "blog.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-FOLDER = os.environ["DOCUMENTED_FOLDER"]
+FOLDER = os.environ.get("DOCUMENTED_FOLDER", tempfile.gettempdir())
 DATABASES = {
     alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/{alias}.sqlite3"}
     for alias in ("default", "replica")
@@ -29,7 +30,7 @@ TEMPLATES = [
         "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
     },
 ]
-CACHEOPS_REDIS = os.environ["DOCUMENTED_REDIS"]
+CACHEOPS_REDIS = os.environ.get("DOCUMENTED_REDIS", "memory://docs")
 CACHEOPS_DEFAULTS = {"timeout": 60 * 60}
 CACHEOPS = {"shop.product": {"ops": "all"}, "*.*": {}}
 FILE_CACHE_DIR = f"{FOLDER}/files"

@@ -1,0 +1,1 @@
+"""What type checkers make of users' code: ``users.py`` says it, ``run.py`` compares."""
