@@ -26,7 +26,8 @@ from .core.entry import Change
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
 from .exceptions import InvalidationRefused, StoreUnavailable
 from .stores.breaker import Breaker
-from .stores.client import make_client
+from .stores.client import cluster_seeds, is_cluster, make_client, node_client
+from .stores.cluster import AsyncNode, ClusterTransport, SyncNode
 from .stores.memory import MemoryStore, MemoryTransport
 from .stores.transport import AsyncTransport, SyncTransport
 
@@ -89,7 +90,9 @@ class Engine:
         memory = self.memory_store
         if memory is not None:
             return MemoryTransport(memory)
-        return SyncTransport(self.client, **self._how)
+        if self._clustered:
+            return self._make_cluster(asynchronous=False)
+        return SyncTransport(self.client, breaker=self.breaker, **self._how)
 
     @property
     def async_transport(self) -> Any:
@@ -100,29 +103,61 @@ class Engine:
         loop = asyncio.get_running_loop()
         transport = self._async_transports.get(loop)
         if transport is None:
-            client = self._make_client(asynchronous=True)
-            transport = AsyncTransport(client, **self._how)
+            if self._clustered:
+                transport = self._make_cluster(asynchronous=True)
+            else:
+                client = self._make_client(asynchronous=True)
+                transport = AsyncTransport(client, breaker=self.breaker, **self._how)
             self._async_transports[loop] = transport
         return transport
 
     @cached_property
-    def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport]:
+    def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, Any]:
         return WeakKeyDictionary()
 
     @property
     def _how(self) -> dict[str, Any]:
-        return {"breaker": self.breaker, "keeps_data": self.settings.restarts_keep_data}
+        return {"keeps_data": self.settings.restarts_keep_data}
 
     @cached_property
     def breaker(self) -> Breaker:
         """What all transports of this process learn from each other's failures."""
+        return self._make_breaker()
+
+    def _make_breaker(self) -> Breaker:
         return Breaker(on_change=_tell_reachable, **self.settings.breaker)  # type: ignore[arg-type]
+
+    @cached_property
+    def _clustered(self) -> bool:
+        try:
+            return is_cluster(self.settings.client_class)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ImproperlyConfigured(f"CACHEOPS_CLIENT_CLASS: {error}") from error
+
+    def _make_cluster(self, *, asynchronous: bool) -> ClusterTransport:
+        config, kind = self.settings.redis, AsyncNode if asynchronous else SyncNode
+
+        def make_node(address: tuple[str, int]) -> SyncNode | AsyncNode:
+            assert config is not None
+            client = node_client(config, address, asynchronous=asynchronous)
+            # One for each: the others answer while one of them is away.
+            return kind(client, breaker=self._make_breaker(), **self._how)
+
+        try:
+            if self.settings.sentinel is not None:
+                raise ValueError("a Redis Cluster needs no CACHEOPS_SENTINEL")
+            seeds = cluster_seeds(config)
+            pool = make_node(seeds[0]).client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # fails for unknown options
+        except (ValueError, TypeError) as error:
+            raise ImproperlyConfigured(f"Cannot connect to Redis as configured: {error}") from error
+        return ClusterTransport(seeds, make_node)
 
     async def aclose(self) -> None:
         """Close the pooled sockets of the running event loop."""
         transport = self._async_transports.pop(asyncio.get_running_loop(), None)
         if transport is not None:
-            await transport.client.aclose()
+            await transport.aclose()
 
     @cached_property
     def client(self) -> Any:
@@ -163,9 +198,10 @@ class Engine:
 
     def close(self) -> None:
         """Close the pooled sockets of this engine."""
-        client = self.__dict__.get("client")
-        if client is not None:
-            client.close()
+        for part in ("client", "transport"):
+            opened = self.__dict__.get(part)
+            if opened is not None and hasattr(opened, "close"):
+                opened.close()
 
     # -- names ---------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from .core.protocol import Transport, run
 from .exceptions import StoreUnavailable
 from .memoize import CacheMiss
 from .results import NO_TIMEOUT, seconds
-from .stores.transport import SyncTransport
+from .stores.cluster import transport_over
 
 logger = logging.getLogger("cacheops_lite")
 
@@ -35,7 +35,7 @@ class RedisCache(BaseCache):
 
     def __init__(self, conn: Any = None) -> None:
         self.conn = conn
-        self._own = SyncTransport(conn) if conn is not None else None
+        self._own = transport_over(conn) if conn is not None else None
 
     # -- the commands, each once for both colours ----------------------------------------------
 

@@ -15,7 +15,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from . import databases, servers
+from . import clusters, databases, servers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,10 @@ def pytest_report_header() -> str:
 def running_servers() -> Iterator[None]:
     """Start what the settings point at; stop it after the last test."""
     folder: Path = settings.TEST_FOLDER
-    started: list[servers.Server] = []
-    if "://" not in settings.TEST_REDIS:
+    started: list[servers.Server | clusters.Cluster] = []
+    if settings.TEST_REDIS == "cluster":
+        started.append(clusters.Cluster(ports=settings.TEST_PORTS))
+    elif "://" not in settings.TEST_REDIS:
         # NOTE: one server for each worker, because tests flush it.
         binary = settings.TEST_REDIS
         if binary == "valkey":
@@ -82,7 +84,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 @pytest.fixture(scope="session")
 def redis_client(running_servers: None) -> Iterator[redis.Redis]:
     """A client of the server that the settings name, for looking behind the cache's back."""
-    client = redis.Redis.from_url(settings.CACHEOPS_REDIS)
+    kind: Any = redis.RedisCluster if settings.TEST_REDIS == "cluster" else redis.Redis
+    client = kind.from_url(settings.CACHEOPS_REDIS)
     yield client
     client.close()
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from settings_example import *  # noqa: F403
 from settings_example import INSTALLED_APPS
 
+from .clusters import free_port
 from .databases import mariadb_settings, postgres_settings
 from .servers import redis_url, temporary_folder
 
@@ -21,8 +23,8 @@ if _variable not in os.environ:
 
 TEST_FOLDER = Path(os.environ[_variable])
 
-#: valkey (embedded), redis (the system's), the path of a server's binary, or the URL of a running
-#: server, whose database is flushed at every test.
+#: valkey (embedded), redis (the system's), cluster (three embedded nodes), the path of a server's
+#: binary, or the URL of a running server, whose database is flushed at every test.
 TEST_REDIS = os.environ.get("CACHEOPS_TEST_REDIS") or "valkey"
 
 #: sqlite, postgres or mysql.
@@ -30,7 +32,14 @@ TEST_DB = os.environ.get("CACHEOPS_TEST_DB") or "sqlite"
 
 INSTALLED_APPS = [*INSTALLED_APPS, "cacheops_lite.contrib.outbox", "tests"]
 
-CACHEOPS_REDIS = TEST_REDIS if "://" in TEST_REDIS else redis_url(TEST_FOLDER / "redis")
+CACHEOPS_REDIS: Any = TEST_REDIS if "://" in TEST_REDIS else redis_url(TEST_FOLDER / "redis")
+
+if TEST_REDIS == "cluster":
+    _variable = f"CACHEOPS_TEST_PORTS_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    os.environ.setdefault(_variable, ",".join(str(free_port()) for _ in range(3)))
+    TEST_PORTS = [int(port) for port in os.environ[_variable].split(",")]
+    CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster"
+    CACHEOPS_REDIS = f"redis://127.0.0.1:{TEST_PORTS[0]}/0"
 
 
 def _database(name: str) -> dict[str, object]:

@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 #: imports from floors below, and on its own floor from files that stand before it.
 HOUSE: dict[str, list[str]] = {
     "core": (
-        "core.entry core.keys core.stamps core.memo core.dnf core.codec core.plans core.state "
-        "core.ensuring core.writing core.reading core.protocol"
+        "core.entry core.keys core.stamps core.memo core.dnf core.codec core.servers core.plans "
+        "core.state core.ensuring core.writing core.reading core.protocol"
     ).split(),
-    "stores": "stores.breaker stores.scripts stores.replies stores.client stores.memory stores.transport".split(),
+    "stores": (
+        "stores.breaker stores.scripts stores.replies stores.client stores.memory "
+        "stores.transport stores.cluster"
+    ).split(),
     "wiring": "signals counters pulse conf engine".split(),
     "orm": (
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
@@ -62,7 +65,7 @@ DJANGO_SETTINGS = {
 }
 
 #: The only files that know redis-py, the library.
-REDIS = {"stores.client", "stores.transport"}
+REDIS = {"stores.client", "stores.transport", "stores.cluster"}
 
 FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules}
 

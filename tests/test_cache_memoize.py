@@ -293,7 +293,7 @@ def test_cache_alias(decorate: Any) -> None:
 @pytest.fixture
 async def closed_after() -> AsyncIterator[None]:
     yield
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -764,7 +764,7 @@ def test_a_hit_costs_one_command(decorator: Any, redis_client: redis.Redis) -> N
 async def closed_after() -> AsyncIterator[None]:
     """The sockets of the engine belong to the event loop of the test, and end before it."""
     yield
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")
@@ -952,7 +952,7 @@ def test_no_stale_result_and_no_double_work_under_load(colour: str) -> None:
 
     async def many() -> None:
         await asyncio.gather(*(aread() for _ in range(6)))
-        await engine.current().async_transport.client.aclose()
+        await engine.current().aclose()
 
     if colour == "threads":
         threads = [threading.Thread(target=read) for _ in range(6)]

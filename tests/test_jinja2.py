@@ -119,7 +119,7 @@ def test_wrong_syntax(numbers: Any, source: str) -> None:
 async def closed_after() -> AsyncIterator[None]:
     """The sockets of the engine belong to the event loop of the test, and end before it."""
     yield
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

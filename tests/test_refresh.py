@@ -316,7 +316,7 @@ def test_iterators_that_end() -> None:
 @pytest.fixture
 async def closed_after() -> AsyncIterator[None]:
     yield
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -32,7 +32,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Any, redis_client: redis.Red
 @pytest.fixture
 async def acache(cache: Any) -> AsyncIterator[Any]:
     yield cache
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 # -- values ----------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ class StoreContract:
         """Scripts that are sent together run in their order and answer one by one."""
         keys = [GEN, SCHEMES, A1]
         calls = [Script("mark", keys, [token, b"%d" % HOUR]) for token in TOKENS]
-        calls.append(Script("unlock", [b"lock"], [b"x"]))
+        calls.append(Script("unlock", [b"{t}lock"], [b"x"]))
         answers = store.finish(store.transport.scripts(calls))
         assert [answer.value for answer in answers] == [[None, None]] * 3 + [0]
         assert re.findall(rb"\d{16}", store.get(A1) or b"") == TOKENS
@@ -409,7 +409,7 @@ class StoreContract:
         store.ensure((b"a", A1))
         store.set(A2, b"garbage")
         store.put_list(B1)
-        store.bump(A1, A2, B1, b"missing")
+        store.bump(A1, A2, B1, b"{t}missing")
         assert store.mget(A1, A2) == [None, None]
         assert store.pttl(B1) == -2
 
@@ -440,13 +440,13 @@ class StoreContract:
 
     def test_unlock(self, store: Store) -> None:
         """A lock is released by its owner only."""
-        store.set(b"lock", b"mine")
-        assert store.script("unlock", [b"lock"], b"yours") == 0
-        assert store.get(b"lock") == b"mine"
-        assert store.script("unlock", [b"lock"], b"mine") == 1
-        assert store.get(b"lock") is None
-        store.put_list(b"lock")
-        assert store.script("unlock", [b"lock"], b"mine") == 0
+        store.set(b"{t}lock", b"mine")
+        assert store.script("unlock", [b"{t}lock"], b"yours") == 0
+        assert store.get(b"{t}lock") == b"mine"
+        assert store.script("unlock", [b"{t}lock"], b"mine") == 1
+        assert store.get(b"{t}lock") is None
+        store.put_list(b"{t}lock")
+        assert store.script("unlock", [b"{t}lock"], b"mine") == 0
 
 
 class TestMemory(StoreContract):

@@ -312,7 +312,7 @@ def test_a_hit_costs_one_command(redis_client: redis.Redis) -> None:
 @pytest.fixture
 async def closed_after() -> AsyncIterator[None]:
     yield
-    await engine.current().async_transport.client.aclose()
+    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -8,6 +8,7 @@ from . import stamps
 from .entry import ANY_ROW, Conj
 from .keys import scheme_text
 from .plans import SERVER_ID, ReadPlan, Script, Transport
+from .servers import Servers, server_at
 from .state import State
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class View(NamedTuple):
     raw: bytes | None
     entry: stamps.Entry | None
     values: dict[bytes, bytes | None]
-    server: bytes
+    server: bytes | Servers
 
 
 class Fixed(NamedTuple):
@@ -131,7 +132,7 @@ class Ensuring(State):
     ) -> dict[bytes, bytes] | None:
         """The stamps that the look already showed, if they need no ENSURE: all of this gen (A3)."""
         gen = view.values.get(shape.gens[name])
-        if gen is None or not self.own(gen, view.server):
+        if gen is None or not self.own(gen, server_at(view.server, shape.gens[name])):
             return None
         living = {shape.gens[name]: gen}
         for want in wants:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .entry import Change, Conj
+    from .servers import Servers
 
 
 class TablePlan(NamedTuple):
@@ -72,10 +73,13 @@ SERVER_ID: Final = ServerId()
 
 
 class Reply(NamedTuple):
-    """The values of some keys, and the id of the server behind the socket they came through."""
+    """The values of some keys, and the id of the server behind the socket they came through.
+
+    In a cluster they may come from several servers: then the ids by hash tag.
+    """
 
     values: list[bytes | None]
-    server: bytes
+    server: bytes | Servers
 
 
 class Script(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import reduce
 from typing import Any
 
 from ..exceptions import StoreUnavailable
@@ -10,6 +11,7 @@ from . import stamps
 from .ensuring import Ensuring, Shape, View
 from .entry import Conj
 from .plans import Outcome, ReadPlan, Reply, Script, Transport
+from .servers import in_both, server_at
 from .writing import Writing
 
 Load = Callable[[], Awaitable[Any]]
@@ -106,7 +108,7 @@ class Reading(Ensuring, Writing):
             if rest:
                 reply = await self._mget(transport, rest)
                 values.update(zip(rest, reply.values, strict=True))
-                server = server if reply.server == server else b""
+                server = in_both(server, reply.server)
         return View(raw, entry, values, server)
 
     async def _mget(self, transport: Transport, keys: list[bytes]) -> Reply:
@@ -116,7 +118,7 @@ class Reading(Ensuring, Writing):
             await transport.mget(keys[start : start + CHUNK])
             for start in range(0, len(keys), CHUNK)
         ]
-        server = replies[0].server if len({reply.server for reply in replies}) == 1 else b""
+        server = reduce(in_both, (reply.server for reply in replies))
         return Reply([value for reply in replies for value in reply.values], server)
 
     def _answer(self, shape: Shape, view: View, decode: Decode) -> Outcome:
@@ -144,7 +146,7 @@ class Reading(Ensuring, Writing):
         for gen in shape.gens.values():
             if gen not in found:
                 return "plan"
-            if not self.own(found[gen], view.server):
+            if not self.own(found[gen], server_at(view.server, gen)):
                 return "foreign"
         for key, any_row in shape.required:
             if key not in found and any_row not in found:

@@ -10,6 +10,7 @@ from . import stamps
 from .entry import ANY_ROW, UNKNOWN, Change
 from .keys import scheme_columns
 from .plans import Reply, Script, Ticket, Transport
+from .servers import server_at
 from .state import State
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ class Writing(State):
             except StoreUnavailable:
                 reply = Reply([], b"")
             for table, gen, raw in zip(asked, reply.values[::2], reply.values[1::2], strict=False):
-                known[table] = self._remember(
-                    table, Seen(gen, stamps.parse_schemes(raw), reply.server)
-                )
+                server = server_at(reply.server, self.keys.gen(table))
+                known[table] = self._remember(table, Seen(gen, stamps.parse_schemes(raw), server))
         return {
             table: None
             if schemes is None

@@ -229,10 +229,7 @@ class RedisTransport:
 
     async def _server(self, connection: Any) -> bytes:
         """The run id of the server behind this socket, asked for once after it connected."""
-        identity: Identity | None = getattr(connection, "cacheops_identity", None)
-        if identity is None:
-            identity = connection.cacheops_identity = Identity()
-            connection.register_connect_callback(identity.forget)
+        identity = self._identity(connection)
         if not identity.server:
             server, replication = await self._exchange(connection, _WHO)
             found = _RUN_ID.search(server) if isinstance(server, bytes) else None
@@ -242,6 +239,13 @@ class RedisTransport:
                 raise StoreUnavailable("this is a replica; the cache must talk to the primary")
             identity.server = KEPT if self.keeps_data else found[1]
         return identity.server
+
+    def _identity(self, connection: Any) -> Identity:
+        identity: Identity | None = getattr(connection, "cacheops_identity", None)
+        if identity is None:
+            identity = connection.cacheops_identity = Identity()
+            connection.register_connect_callback(identity.forget)
+        return identity
 
     def _same(self, connection: Any, server: bytes) -> None:
         """Raise if redis-py has connected anew while it sent: perhaps to another server (A8)."""
@@ -387,6 +391,10 @@ class AsyncTransport(RedisTransport):
     ) -> None:
         super().__init__(client, breaker=breaker, keeps_data=keeps_data)
         self._pid = os.getpid()
+
+    async def aclose(self) -> None:
+        """Close the pooled sockets of this event loop."""
+        await self.client.aclose()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

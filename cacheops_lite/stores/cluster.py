@@ -1,0 +1,395 @@
+"""The way to a Redis Cluster: which node has which slot, and a transport of its own to each.
+
+All keys of one table carry one hash tag, so they are in one slot: a query of one table is one
+``MGET`` there as on a single server. A query of several tables is one command for each slot, those
+of a node sent together. Nothing needs to be atomic across slots.
+
+We ask the nodes ourselves instead of ``redis.cluster.RedisCluster`` for the reasons that
+`stores.transport` names; the map of slots is that of the Redis Cluster specification
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from ..core.protocol import Answer, Reply, Script
+from ..core.servers import Servers, tag_of
+from ..exceptions import StoreUnavailable
+from .transport import AsyncTransport, RedisTransport, SyncTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from .transport import Command
+
+Address = tuple[str, int]
+
+#: How often a command follows a key that has moved, or waits for one that is moving.
+HOPS = 5
+#: Seconds to wait for a key that is moving between two nodes at this moment.
+MOVING = 0.02
+#: Seconds between two questions for the map while nodes do not answer.
+MAP_AGE = 1.0
+
+_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError)
+
+
+class Redirected(StoreUnavailable):
+    """The node says that the slot of a key is with another one, or moving; nothing was done."""
+
+    def __init__(self, where: ResponseError) -> None:
+        super().__init__(f"Redis Cluster: {type(where).__name__}: {where}")
+        self.where = where
+
+
+class Node(RedisTransport):
+    """What a node does besides: it tells where keys are that it does not have."""
+
+    def _raise(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            if isinstance(reply, _ELSEWHERE):
+                raise Redirected(reply) from reply
+        super()._raise(replies)
+
+    async def each(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+        """Send commands in one go; the replies, and the id of the server."""
+        return await self._call(commands)
+
+    async def asking(self, command: Command) -> Any:
+        """Send a command for a key that is about to arrive here."""
+        (_, reply), _ = await self._call([(b"ASKING",), command])
+        return reply
+
+    async def slots(self) -> list[Any]:
+        """The map of slots as this node sees it, be it a replica or not."""
+        if not self.breaker.allow():
+            raise StoreUnavailable(f"Redis did not answer a moment ago: {self.breaker.reason}")
+        try:
+            connection = await self._borrow()
+            try:
+                self._identity(connection)  # which the next who borrows it looks at
+                (reply,) = await self._exchange(connection, [(b"CLUSTER", b"SLOTS")])
+            except BaseException:
+                await self._cut(connection)
+                raise
+            await self._release(connection)
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        self.breaker.success()
+        if isinstance(reply, ResponseError):
+            raise StoreUnavailable(f"this is no Redis Cluster: {reply}") from reply
+        if not isinstance(reply, list):
+            raise StoreUnavailable(f"CLUSTER SLOTS was answered with {reply!r:.100}")
+        return reply
+
+
+class SyncNode(Node, SyncTransport):
+    """A node for synchronous callers."""
+
+
+class AsyncNode(Node, AsyncTransport):
+    """A node for the callers of one event loop."""
+
+
+class SlotMap(NamedTuple):
+    """Ranges of slots, each from its start on, and the primary that serves it."""
+
+    starts: list[int]
+    ranges: list[tuple[int, Address]]
+
+    @classmethod
+    def parse(cls, reply: Iterable[Any], asked: Address) -> SlotMap:
+        """Read the reply to CLUSTER SLOTS; a node without a name is the one that was asked."""
+        found = sorted(
+            (int(start), int(end), (_text(primary[0]) or asked[0], int(primary[1])))
+            for start, end, primary, *_ in reply
+        )
+        return cls([start for start, _, _ in found], [(end, at) for _, end, at in found])
+
+    def find(self, slot: int) -> Address | None:
+        """The primary of a slot; None if nobody serves it."""
+        index = bisect_right(self.starts, slot) - 1
+        if index < 0 or self.ranges[index][0] < slot:
+            return None
+        return self.ranges[index][1]
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else (name or "")
+
+
+class ClusterTransport:
+    """The transport over all nodes. ``make_node`` makes the transport to one of them.
+
+    ``seeds`` are the nodes that are asked first for the map of slots. An event loop has a
+    transport of its own, as over a single server.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        make_node: Callable[[Address], SyncNode | AsyncNode],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seeds = list(seeds)
+        self._make_node = make_node
+        self._monotonic = monotonic
+        self._nodes: dict[Address, SyncNode | AsyncNode] = {}
+        self._map = SlotMap([], [])
+        #: Slots that a node has just told to be elsewhere, until the map is asked for again.
+        self._moved: dict[int, Address] = {}
+        self._tags: dict[bytes, int] = {}
+        self._asked = float("-inf")
+        self._outdated = True
+
+    # -- the transport
+
+    async def mget(self, keys: Sequence[bytes]) -> Reply:
+        """One command for each slot; the ids of the servers by hash tag."""
+        parts: dict[int, dict[bytes, None]] = {}
+        tags = {}
+        for key in keys:
+            tag = tag_of(key)
+            slot = tags[tag] = self._slot(tag)
+            parts.setdefault(slot, {})[key] = None
+        if len(parts) == 1:
+            (slot,) = parts
+            reply = await self._at(slot, "mget", keys)
+            return Reply(reply.values, Servers(dict.fromkeys(tags, reply.server)))
+        found: dict[bytes, bytes | None] = {}
+        servers: dict[int, bytes] = {}
+        nodes: dict[SyncNode | AsyncNode, list[int]] = {}
+        for slot in parts:
+            nodes.setdefault(await self._node(slot), []).append(slot)
+
+        async def ask(node: SyncNode | AsyncNode, slots: list[int]) -> None:
+            commands: list[Command] = [(b"MGET", *parts[slot]) for slot in slots]
+            try:
+                replies, server = await node.each(commands)
+            except Redirected:
+                for slot in slots:
+                    some = list(parts[slot])
+                    reply = await self._at(slot, "mget", some)
+                    found.update(zip(some, reply.values, strict=True))
+                    servers[slot] = reply.server
+                return
+            except StoreUnavailable:
+                self._outdated = True
+                raise
+            for slot, values in zip(slots, replies, strict=True):
+                found.update(zip(parts[slot], values, strict=True))
+                servers[slot] = server
+
+        await self._all([ask(node, slots) for node, slots in nodes.items()])
+        return Reply(
+            [found[key] for key in keys],
+            Servers({tag: servers[slot] for tag, slot in tags.items()}),
+        )
+
+    async def scripts(self, calls: Sequence[Script]) -> list[Answer]:
+        """Each on the node of its keys, those of a node in one round trip."""
+        nodes: dict[SyncNode | AsyncNode, list[int]] = {}
+        for index, call in enumerate(calls):
+            node = await self._node(self._slot(tag_of(call.keys[0])))
+            nodes.setdefault(node, []).append(index)
+        answers: dict[int, Answer] = {}
+
+        async def run(node: SyncNode | AsyncNode, some: list[int]) -> None:
+            batch = [calls[index] for index in some]
+            try:
+                found = await node.scripts(batch)
+            except Redirected:
+                if len(batch) > 1 and any(call.name == "ensure" for call in batch):
+                    self._outdated = True
+                    raise  # some of them may have run, and ENSURE must not run twice (A4)
+                found = [await self._script(call) for call in batch]
+            except StoreUnavailable:
+                self._outdated = True
+                raise
+            answers.update(zip(some, found, strict=True))
+
+        await self._all([run(node, some) for node, some in nodes.items()])
+        return [answers[index] for index in range(len(calls))]
+
+    async def set(self, key: bytes, value: bytes, px: int, nx: bool = False) -> bool:
+        """Set a key."""
+        done: bool = await self._at(self._slot(tag_of(key)), "set", key, value, px, nx)
+        return done
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        """Delete keys, each wherever it is now, also while its slot is moving."""
+        for key in keys:
+            try:
+                await self._at(self._slot(tag_of(key)), "delete", [key])
+            except Redirected as elsewhere:
+                if not isinstance(elsewhere.where, AskError):
+                    raise
+                node = self._known(_address(elsewhere.where))
+                await node.asking((b"DEL", key))
+
+    async def pttl(self, key: bytes) -> int:
+        """The time that a key has left, in ms; negative if it is missing or never runs out."""
+        left: int = await self._at(self._slot(tag_of(key)), "pttl", key)
+        return left
+
+    async def tally(self, key: bytes, amounts: Mapping[bytes, int], px: int) -> None:
+        """Add to the numbers in a hash, which lives for ``px`` ms from now on."""
+        await self._at(self._slot(tag_of(key)), "tally", key, amounts, px)
+
+    async def tallies(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
+        """The numbers in some hashes, as they are spelt there."""
+        found = []
+        for key in keys:
+            found += await self._at(self._slot(tag_of(key)), "tallies", [key])
+        return found
+
+    async def sleep(self, seconds: float) -> None:
+        """Let some time pass."""
+        await (await self._anyone()).sleep(seconds)
+
+    def close(self) -> None:
+        """Close the pooled sockets, of synchronous callers."""
+        for node in self._nodes.values():
+            node.client.close()
+
+    async def aclose(self) -> None:
+        """Close the pooled sockets of this event loop."""
+        for node in self._nodes.values():
+            await node.client.aclose()
+
+    # -- one command
+
+    async def _at(self, slot: int, method: str, *args: Any) -> Any:
+        """Call a method of the node of a slot, and go after the slot if it has moved."""
+        for _ in range(HOPS):
+            node = await self._node(slot)
+            try:
+                return await getattr(node, method)(*args)
+            except Redirected as elsewhere:
+                last = elsewhere
+                if isinstance(elsewhere.where, MovedError):
+                    self._moved[slot] = _address(elsewhere.where)
+                    self._outdated = True
+                elif isinstance(elsewhere.where, AskError):
+                    raise
+                else:
+                    await node.sleep(MOVING)
+            except StoreUnavailable:
+                self._outdated = True  # a replica may have been promoted
+                raise
+        raise last
+
+    async def _script(self, call: Script) -> Answer:
+        for _ in range(HOPS):
+            try:
+                found: list[Answer] = await self._at(
+                    self._slot(tag_of(call.keys[0])), "scripts", [call]
+                )
+                return found[0]
+            except Redirected as elsewhere:
+                # Some keys of the slot are here, some there: a moment later all are in one place.
+                last = elsewhere
+                await self.sleep(MOVING)
+        raise last
+
+    async def _all(self, several: Sequence[Coroutine[Any, Any, None]]) -> None:
+        if len(several) == 1:
+            await several[0]
+        elif isinstance(next(iter(self._nodes.values())), AsyncTransport):
+            await asyncio.gather(*several)
+        else:
+            for index, one in enumerate(several):
+                try:
+                    await one
+                except BaseException:
+                    for other in several[index + 1 :]:
+                        other.close()
+                    raise
+
+    # -- the map
+
+    def _slot(self, tag: bytes) -> int:
+        slot = self._tags.get(tag)
+        if slot is None:
+            if len(self._tags) > 10_000:  # tags are tables, but for keys without one
+                self._tags.clear()
+            slot = self._tags[tag] = key_slot(tag)
+        return slot
+
+    async def _node(self, slot: int) -> SyncNode | AsyncNode:
+        # Without any map everybody asks; with an old one, one caller every now and then.
+        if self._outdated and not (self._map.starts and self._monotonic() < self._asked + MAP_AGE):
+            await self._look_up()
+        address = self._moved.get(slot) or self._map.find(slot)
+        if address is None:
+            self._outdated = True
+            raise StoreUnavailable(f"Redis Cluster: no node serves slot {slot}")
+        return self._known(address)
+
+    def _known(self, address: Address) -> SyncNode | AsyncNode:
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._make_node(address)
+        return node
+
+    async def _anyone(self) -> SyncNode | AsyncNode:
+        return next(iter(self._nodes.values()), None) or self._known(self._seeds[0])
+
+    async def _look_up(self) -> None:
+        """Ask for the map: those who served slots first, then the seeds."""
+        self._asked = self._monotonic()
+        serving = dict.fromkeys(at for _, at in self._map.ranges)
+        reason = "no seeds"
+        for address in dict.fromkeys(chain(serving, self._seeds)):
+            try:
+                found = SlotMap.parse(await self._known(address).slots(), address)
+            except StoreUnavailable as error:
+                reason = str(error)
+                continue
+            except (ValueError, TypeError, IndexError) as error:
+                reason = f"CLUSTER SLOTS of {address[0]}:{address[1]}: {error}"
+                continue
+            if found.starts:
+                self._map, self._moved, self._outdated = found, {}, False
+                return
+            reason = f"{address[0]}:{address[1]} knows of no slots"
+        if not self._map.starts:
+            raise StoreUnavailable(f"Redis Cluster: {reason}")
+
+
+def transport_over(client: Any) -> SyncTransport | ClusterTransport:
+    """The transport over a client of redis-py, of one server or of a cluster.
+
+    Raises ``TypeError`` for what is neither.
+    """
+    if not isinstance(client, RedisCluster):
+        return SyncTransport(client)
+
+    def make_node(address: Address) -> SyncNode:
+        return SyncNode(client.get_redis_connection(client.get_node(*address)))
+
+    return ClusterTransport([(node.host, node.port) for node in client.get_primaries()], make_node)
+
+
+def _address(where: Any) -> Address:
+    return where.host, int(where.port)
