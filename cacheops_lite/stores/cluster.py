@@ -384,11 +384,12 @@ def transport_over(client: Any) -> SyncTransport | ClusterTransport:
     """
     if not isinstance(client, RedisCluster):
         return SyncTransport(client)
+    nodes: Any = client  # redis-py's cluster client has no types
 
     def make_node(address: Address) -> SyncNode:
-        return SyncNode(client.get_redis_connection(client.get_node(*address)))
+        return SyncNode(nodes.get_redis_connection(nodes.get_node(*address)))
 
-    return ClusterTransport([(node.host, node.port) for node in client.get_primaries()], make_node)
+    return ClusterTransport([(node.host, node.port) for node in nodes.get_primaries()], make_node)
 
 
 def _address(where: Any) -> Address:
