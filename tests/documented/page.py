@@ -38,6 +38,10 @@ from .blocks import FRAGMENTS, ROOT, Block, blocks
 
 PROJECT = Path(__file__).parent / "project"
 
+_WHERE = """
+    CACHEOPS_REDIS CACHEOPS_SENTINEL CACHEOPS_CLIENT_CLASS DATABASES INSTALLED_APPS
+""".split()
+
 _PROMISE = re.compile(r"#.*?\b(\d+|no) (?:query|queries)\b")
 
 
@@ -107,14 +111,16 @@ class Page:
             name: value
             for name, value in values.items()
             # NOTE: where the servers are is the test's word.
-            if name not in ("CACHEOPS_REDIS", "CACHEOPS_SENTINEL", "DATABASES", "INSTALLED_APPS")
+            if name not in _WHERE
         }
         self.settings.enter_context(override_settings(**chosen))
         if "CACHEOPS_REDIS" in values:
-            from cacheops_lite.stores.client import make_client
+            from cacheops_lite.stores import client
 
-            if not str(values["CACHEOPS_REDIS"]).startswith("memory://"):
-                make_client(values["CACHEOPS_REDIS"])
+            if client.is_cluster(values.get("CACHEOPS_CLIENT_CLASS")):
+                client.cluster_seeds(values["CACHEOPS_REDIS"])
+            elif not str(values["CACHEOPS_REDIS"]).startswith("memory://"):
+                client.make_client(values["CACHEOPS_REDIS"])
         bad = [str(one) for one in run_checks(tags=["cacheops"]) if one.id != "cacheops_lite.W001"]
         if bad:
             raise Wrong("\n".join(bad))
