@@ -229,6 +229,16 @@ def test_only_the_stores_know_redis() -> None:
     assert importers <= REDIS
 
 
+def test_only_the_codec_unpickles() -> None:
+    """What is unpickled has had its signature checked: there is one place to look at."""
+    assert {
+        module
+        for module, tree in trees()
+        for target, _ in imports(tree, module)
+        if top(target) in {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    } == {"core.codec"}
+
+
 def test_only_conf_reads_our_settings() -> None:
     """Who else imports django.conf reads Django's own settings, and only those listed."""
     for module, tree in trees():
