@@ -1,7 +1,8 @@
 """Comparison lookups -> intervals of a column: what must hold where they are true, or false.
 
 An answer is a list of intervals of which one must hold, each a list of (column, operator, limit);
-``None`` says nothing. Date parts depend on a time zone, so their limits are moved out by a day.
+``None`` says nothing. Date parts depend on a time zone, so their limits are moved out by as much as
+two zones can be apart.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _YEARS: Final[dict[type, str]] = {
 }
 _OPPOSITE: Final = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 _DAY: Final = datetime.timedelta(days=1)
+#: Limits are read in the default zone, dates in the current one: from UTC-12 to UTC+14.
+_ZONES: Final = datetime.timedelta(hours=26)
 
 KNOWN: Final = frozenset({*_OPERATORS, *_YEARS, lookups.Range})
 
@@ -123,8 +126,9 @@ def _days(column: Any, operator: str, first: datetime.date, last: datetime.date)
     high: Limit
     try:
         if isinstance(field, DateTimeField):
-            low = (column, ">=", datetime.datetime.combine(first - _DAY, datetime.time()))
-            high = (column, "<", datetime.datetime.combine(last + 2 * _DAY, datetime.time()))
+            low = (column, ">=", datetime.datetime.combine(first, datetime.time()) - _ZONES)
+            after = datetime.datetime.combine(last + _DAY, datetime.time())
+            high = (column, "<", after + _ZONES)
         elif isinstance(field, DateField):
             low, high = (column, ">=", first), (column, "<=", last)
         else:

@@ -115,7 +115,7 @@ def _strongest(bare: str) -> Kind:
     """What the statements in one string do together."""
     if _BODY.match(bare.lstrip(" \t\r\n'").lower()):
         return Kind.DDL
-    kinds = {_one(part) for part in bare.split(";") if part.strip(" \t\r\n(")}
+    kinds = {_one(part) for part in bare.split(";") if part.strip(" \t\r\n('")}
     kinds.discard(Kind.READ)
     if not kinds:
         return Kind.READ
@@ -137,7 +137,8 @@ def commits_in_mysql(sql: str) -> bool:
 
 
 def _one(statement: str) -> Kind:
-    first, *rest = re.sub(r"[(),]", " ", statement.lower()).split() or [""]
+    # Comments have become empty literals, and with a literal no statement begins.
+    first, *rest = re.sub(r"[(),]", " ", statement.lower()).lstrip(" '\t\r\n").split() or [""]
     if first in ("begin", "start"):
         snapshot = "isolation" in rest or "snapshot" in rest
         return Kind.ISOLATION if snapshot else Kind.BEGIN

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from django.db import DataError
+from django.db.models import F, TextField
+from django.db.models.functions import Cast
 from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
@@ -71,25 +74,62 @@ class Lookup:
         selected = [*pk_fields, *extra]
         query.add_fields([field.attname for field in selected])
         query.set_limits(high=self.limit + 1)
+        texts = self._add_texts(query) if self.connection.vendor == "sqlite" else {}
         if lock:
             self._lock(query, changes_keys)
-        compiler = query.get_compiler(self.connection.alias)
+        asked = self._ask(query)
+        if asked is None or len(asked) > self.limit:
+            return None
         found: dict[Any, Row] = {}
-        for count, row in enumerate(compiler.results_iter(compiler.execute_sql(MULTI)), 1):
-            if count > self.limit:
-                return None
+        for row in asked:
             key = row[0] if len(pk_fields) == 1 else tuple(row[: len(pk_fields)])
             known = {
                 field.column: text
-                for field, value in zip(selected, row, strict=True)
-                if field.column in self.fields and (text := values.text(field, value)) is not None
+                for field, value in zip(selected, row, strict=False)
+                if field.column in self.fields
+                and (text := values.text(field, value)) is not None
+                and (field.column not in texts or _kept_as(text, row[texts[field.column]]))
             }
             if self.predicates:
-                given = {field.attname: value for field, value in zip(selected, row, strict=True)}
+                given = {field.attname: value for field, value in zip(selected, row, strict=False)}
                 alias = self.connection.alias
                 known |= predicates.answers(self.model, self.predicates, alias, given)
             found[key] = Row(self.fields, known)
         return found
+
+    def _add_texts(self, query: Any) -> dict[str, int]:
+        """Also ask for some columns as SQLite keeps them: column -> place in the rows.
+
+        An expression puts into a column of SQLite what it likes: 1.5 into one of integers, a
+        moment into one of dates. Fields read the nearest that they know, comparisons do not.
+        """
+        found: dict[str, int] = {}
+        for name, field in self.fields.items():
+            if values.kind(field) in _LOOSE:
+                found[name] = len(query.select) + len(found)
+                text = Cast(F(field.attname), TextField())
+                query.add_annotation(text, f"cacheops_text_{len(found)}")
+        return found
+
+    def _ask(self, query: Any) -> list[Any] | None:
+        """The rows, or ``None`` where a value has no form in Python.
+
+        The statement may well go through all the same: it must not fail for being looked at.
+        """
+        compiler = query.get_compiler(self.connection.alias)
+        try:
+            stored = list(compiler.execute_sql(MULTI))
+        except DataError:
+            if self.connection.vendor == "postgresql" and self._transaction_failed():
+                raise
+            return None
+        try:
+            return list(compiler.results_iter(stored))
+        except Exception:
+            return None
+
+    def _transaction_failed(self) -> bool:
+        return int(self.connection.connection.info.transaction_status) == 3
 
     def _lock(self, query: Any, changes_keys: bool) -> None:
         features = self.connection.features
@@ -119,6 +159,14 @@ class Lookup:
                 f"UPDATE {quote(meta.db_table)} SET {column} = {column} WHERE 0"
             )
         state.write_locked = True
+
+
+#: Kinds of which SQLite may keep something else than the field shows.
+_LOOSE = frozenset({"int", "duration", "date", "datetime", "time"})
+
+
+def _kept_as(text: str, kept: str | None) -> bool:
+    return text == kept if kept is not None else text == values.NULL
 
 
 def _single_table(query: Any) -> bool:

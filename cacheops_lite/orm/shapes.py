@@ -86,7 +86,8 @@ def shape_of(query: Any) -> Shape | None:
         return None
     related = query.select_related
     if query.default_ordering and not order_by:
-        order_by = ("?", *map(str, query.get_meta().ordering or ()))
+        # No text comes first: ``order_by()`` could be given the same names, and "?" among them.
+        order_by = (None, *map(str, query.get_meta().ordering or ()))
     fields, defer = query.deferred_loading
     return Shape(
         (
