@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -16,6 +17,13 @@ from .proxy import Proxy
 from .world import Checker, checking, populate
 
 PROFILES = {"*.*": {"timeout": 60}}
+#: Combinations of everything with everything: minutes.
+long = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("CACHEOPS_TEST_LONG"), reason="CACHEOPS_TEST_LONG=1 runs it"
+    ),
+]
 #: Milliseconds that marks live; in tests a process that died is waited for.
 MARK_TTL = 300
 

@@ -18,6 +18,7 @@ from tests import models as m
 from tests.watching import Read
 
 from . import world
+from .conftest import long
 from .machines import Machine
 from .processes import Processes
 from .proxy import FAULTS, Proxy
@@ -160,8 +161,7 @@ def test_each_exchange_is_spoilt(
     assert checker.hits > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [pytest.param(fault, marks=long) for fault in FAULTS])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_fault_at_each_exchange(
     checker: Checker, proxy: Proxy, machine: Machine, processes: Processes, name: str, fault: str
@@ -175,9 +175,8 @@ def test_every_fault_at_each_exchange(
 
 
 def some(*names: str) -> list[Any]:
-    """All scenarios; those that are not named are slow."""
-    slow = pytest.mark.slow
-    return [name if name in names else pytest.param(name, marks=slow) for name in SCENARIOS]
+    """All scenarios; those that are not named take long."""
+    return [name if name in names else pytest.param(name, marks=long) for name in SCENARIOS]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from . import world
-from .conftest import MARK_TTL
+from .conftest import MARK_TTL, long
 from .machines import Machine
 from .processes import Companion, Processes
 from .proxy import Proxy
@@ -75,7 +75,7 @@ QUICK = {
     ("two tables", "kill after"),
 }
 DEATHS = [
-    pytest.param(name, how, marks=() if (name, how) in QUICK else pytest.mark.slow)
+    pytest.param(name, how, marks=() if (name, how) in QUICK else long)
     for name in NAMES
     for how in ("kill before", "kill after")
 ]

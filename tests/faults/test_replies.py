@@ -14,6 +14,7 @@ from cacheops_lite.core.protocol import SERVER_ID, Script, run
 from cacheops_lite.exceptions import StoreUnavailable
 
 from . import world
+from .conftest import long
 from .machines import Machine
 from .processes import Processes
 from .proxy import Proxy
@@ -79,8 +80,7 @@ def test_strange_replies(
     assert used >= len(replies), "not each was tried"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reply", REPLIES)
+@pytest.mark.parametrize("reply", [pytest.param(reply, marks=long) for reply in REPLIES])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_each_strange_reply_at_each_exchange(
     checker: Checker, proxy: Proxy, machine: Machine, processes: Processes, reply: str, name: str

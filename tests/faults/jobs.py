@@ -1,0 +1,21 @@
+"""A Celery application whose task works on the rows."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+from .hosted import work
+
+_folder = os.environ["CACHEOPS_TEST_JOBS"]
+app = Celery("jobs", broker="filesystem://", backend=f"file://{_folder}/results")
+app.conf.broker_transport_options = dict.fromkeys(
+    ("data_folder_in", "data_folder_out"), f"{_folder}/queue"
+) | {"control_folder": f"{_folder}/control"}
+
+
+@app.task(name="work")
+def run(seed: str) -> list[int]:
+    """The process and the number of hits."""
+    return [os.getpid(), work.work(seed, 5)]
