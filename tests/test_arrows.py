@@ -24,9 +24,9 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "stores": (
         "stores.breaker stores.scripts stores.replies stores.client stores.memory "
-        "stores.transport stores.cluster"
+        "stores.exchange stores.transport stores.nodes stores.cluster"
     ).split(),
-    "wiring": "signals counters pulse conf engine".split(),
+    "wiring": "signals counters pulse conf store engine".split(),
     "orm": (
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
@@ -65,7 +65,7 @@ DJANGO_SETTINGS = {
 }
 
 #: The only files that know redis-py, the library.
-REDIS = {"stores.client", "stores.transport", "stores.cluster"}
+REDIS = {f"stores.{name}" for name in ("client", "exchange", "transport", "nodes", "cluster")}
 
 FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules}
 

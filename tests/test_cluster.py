@@ -18,7 +18,8 @@ from cacheops_lite.core.protocol import run
 from cacheops_lite.core.servers import Servers, in_both, server_at, tag_of
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.stores.client import cluster_seeds, node_client
-from cacheops_lite.stores.cluster import AsyncNode, ClusterTransport, SlotMap, SyncNode
+from cacheops_lite.stores.cluster import ClusterTransport
+from cacheops_lite.stores.nodes import AsyncNode, SlotMap, SyncNode
 
 from . import models as m
 from .clusters import Cluster, Node, running

@@ -1,44 +1,34 @@
-"""The way to a Redis Cluster: which node has which slot, and a transport of its own to each.
+"""The way to a Redis Cluster: each command goes to the node that has the slot of its keys.
 
 All keys of one table carry one hash tag, so they are in one slot: a query of one table is one
 ``MGET`` there as on a single server. A query of several tables is one command for each slot, those
 of a node sent together. Nothing needs to be atomic across slots.
 
 We ask the nodes ourselves instead of ``redis.cluster.RedisCluster`` for the reasons that
-`stores.transport` names; the map of slots is that of the Redis Cluster specification
-(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
+`stores.exchange` names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AskError, MovedError
 
 from ..core.protocol import Answer, Reply, Script
 from ..core.servers import Servers, tag_of
 from ..exceptions import StoreUnavailable
-from .transport import AsyncTransport, RedisTransport, SyncTransport
+from .nodes import Address, AsyncNode, Redirected, SlotMap, SyncNode
+from .transport import AsyncTransport, SyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from .transport import Command
-
-Address = tuple[str, int]
+    from .exchange import Command
 
 #: How often a command follows a key that has moved, or waits for one that is moving.
 HOPS = 5
@@ -46,95 +36,6 @@ HOPS = 5
 MOVING = 0.02
 #: Seconds between two questions for the map while nodes do not answer.
 MAP_AGE = 1.0
-
-_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError)
-
-
-class Redirected(StoreUnavailable):
-    """The node says that the slot of a key is with another one, or moving; nothing was done."""
-
-    def __init__(self, where: ResponseError) -> None:
-        super().__init__(f"Redis Cluster: {type(where).__name__}: {where}")
-        self.where = where
-
-
-class Node(RedisTransport):
-    """What a node does besides: it tells where keys are that it does not have."""
-
-    def _raise(self, replies: Sequence[Any]) -> None:
-        for reply in replies:
-            if isinstance(reply, _ELSEWHERE):
-                raise Redirected(reply) from reply
-        super()._raise(replies)
-
-    async def each(self, commands: list[Command]) -> tuple[list[Any], bytes]:
-        """Send commands in one go; the replies, and the id of the server."""
-        return await self._call(commands)
-
-    async def asking(self, command: Command) -> Any:
-        """Send a command for a key that is about to arrive here."""
-        (_, reply), _ = await self._call([(b"ASKING",), command])
-        return reply
-
-    async def slots(self) -> list[Any]:
-        """The map of slots as this node sees it, be it a replica or not."""
-        if not self.breaker.allow():
-            raise StoreUnavailable(f"Redis did not answer a moment ago: {self.breaker.reason}")
-        try:
-            connection = await self._borrow()
-            try:
-                self._identity(connection)  # which the next who borrows it looks at
-                (reply,) = await self._exchange(connection, [(b"CLUSTER", b"SLOTS")])
-            except BaseException:
-                await self._cut(connection)
-                raise
-            await self._release(connection)
-        except (RedisError, OSError) as error:
-            raise self._failed(error) from error
-        except BaseException:
-            self.breaker.abandoned()
-            raise
-        self.breaker.success()
-        if isinstance(reply, ResponseError):
-            raise StoreUnavailable(f"this is no Redis Cluster: {reply}") from reply
-        if not isinstance(reply, list):
-            raise StoreUnavailable(f"CLUSTER SLOTS was answered with {reply!r:.100}")
-        return reply
-
-
-class SyncNode(Node, SyncTransport):
-    """A node for synchronous callers."""
-
-
-class AsyncNode(Node, AsyncTransport):
-    """A node for the callers of one event loop."""
-
-
-class SlotMap(NamedTuple):
-    """Ranges of slots, each from its start on, and the primary that serves it."""
-
-    starts: list[int]
-    ranges: list[tuple[int, Address]]
-
-    @classmethod
-    def parse(cls, reply: Iterable[Any], asked: Address) -> SlotMap:
-        """Read the reply to CLUSTER SLOTS; a node without a name is the one that was asked."""
-        found = sorted(
-            (int(start), int(end), (_text(primary[0]) or asked[0], int(primary[1])))
-            for start, end, primary, *_ in reply
-        )
-        return cls([start for start, _, _ in found], [(end, at) for _, end, at in found])
-
-    def find(self, slot: int) -> Address | None:
-        """The primary of a slot; None if nobody serves it."""
-        index = bisect_right(self.starts, slot) - 1
-        if index < 0 or self.ranges[index][0] < slot:
-            return None
-        return self.ranges[index][1]
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else (name or "")
 
 
 class ClusterTransport:

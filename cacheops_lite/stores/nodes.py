@@ -1,0 +1,119 @@
+"""One node of a Redis Cluster, and the map that says which node has which slot.
+
+The map is the reply to ``CLUSTER SLOTS`` of the Redis Cluster specification
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from ..exceptions import StoreUnavailable
+from .exchange import RedisTransport
+from .transport import AsyncTransport, SyncTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .exchange import Command
+
+Address = tuple[str, int]
+
+_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError)
+
+
+class Redirected(StoreUnavailable):
+    """The node says that the slot of a key is with another one, or moving; nothing was done."""
+
+    def __init__(self, where: ResponseError) -> None:
+        super().__init__(f"Redis Cluster: {type(where).__name__}: {where}")
+        self.where = where
+
+
+class Node(RedisTransport):
+    """What a node does besides: it tells where keys are that it does not have."""
+
+    def _raise(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            if isinstance(reply, _ELSEWHERE):
+                raise Redirected(reply) from reply
+        super()._raise(replies)
+
+    async def each(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+        """Send commands in one go; the replies, and the id of the server."""
+        return await self._call(commands)
+
+    async def asking(self, command: Command) -> Any:
+        """Send a command for a key that is about to arrive here."""
+        (_, reply), _ = await self._call([(b"ASKING",), command])
+        return reply
+
+    async def slots(self) -> list[Any]:
+        """The map of slots as this node sees it, be it a replica or not."""
+        if not self.breaker.allow():
+            raise StoreUnavailable(f"Redis did not answer a moment ago: {self.breaker.reason}")
+        try:
+            connection = await self._borrow()
+            try:
+                self._identity(connection)  # which the next who borrows it looks at
+                (reply,) = await self._exchange(connection, [(b"CLUSTER", b"SLOTS")])
+            except BaseException:
+                await self._cut(connection)
+                raise
+            await self._release(connection)
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        self.breaker.success()
+        if isinstance(reply, ResponseError):
+            raise StoreUnavailable(f"this is no Redis Cluster: {reply}") from reply
+        if not isinstance(reply, list):
+            raise StoreUnavailable(f"CLUSTER SLOTS was answered with {reply!r:.100}")
+        return reply
+
+
+class SyncNode(Node, SyncTransport):
+    """A node for synchronous callers."""
+
+
+class AsyncNode(Node, AsyncTransport):
+    """A node for the callers of one event loop."""
+
+
+class SlotMap(NamedTuple):
+    """Ranges of slots, each from its start on, and the primary that serves it."""
+
+    starts: list[int]
+    ranges: list[tuple[int, Address]]
+
+    @classmethod
+    def parse(cls, reply: Iterable[Any], asked: Address) -> SlotMap:
+        """Read the reply to CLUSTER SLOTS; a node without a name is the one that was asked."""
+        found = sorted(
+            (int(start), int(end), (_text(primary[0]) or asked[0], int(primary[1])))
+            for start, end, primary, *_ in reply
+        )
+        return cls([start for start, _, _ in found], [(end, at) for _, end, at in found])
+
+    def find(self, slot: int) -> Address | None:
+        """The primary of a slot; None if nobody serves it."""
+        index = bisect_right(self.starts, slot) - 1
+        if index < 0 or self.ranges[index][0] < slot:
+            return None
+        return self.ranges[index][1]
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else (name or "")
