@@ -11,7 +11,7 @@ FIND_PYTHON = for python in python3.15 python3.14 python3.13 python3.12 python3.
 	if "$$python" -c '$(PROBE)' >/dev/null 2>&1; then echo "$$python"; break; fi; done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench clean
+.PHONY: help demo test test-all lint types docs bench clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
@@ -21,6 +21,11 @@ demo: $(VENV)/.demo  ## watch the cache at work on real data, in under a minute
 
 test: $(VENV)/.test  ## the whole suite: SQLite, an embedded Valkey server, random order, strict
 	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/.nox  ## all versions, databases and servers that this machine has, and one table
+	@rm -rf .nox/results .nox/report.json; mkdir -p .nox
+	@$(BIN)/nox --report .nox/report.json -- $(ARGS) || true
+	@$(BIN)/python -m tests.matrix_table .nox/report.json .nox/results
 
 lint: $(VENV)/.lint  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -37,7 +42,7 @@ bench: $(VENV)/.demo  ## time it beside its peers, some minutes (ARGS=--help)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what the verbs made
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .nox build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.base:
@@ -53,7 +58,7 @@ $(VENV)/.base:
 	@touch $@
 
 # One stamp for each dependency group; a changed pyproject.toml installs again.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.types $(VENV)/.docs: $(VENV)/.%: $(VENV)/.base pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.types $(VENV)/.docs $(VENV)/.nox: $(VENV)/.%: $(VENV)/.base pyproject.toml
 	@echo "Installing the package and what 'make $*' needs"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group $*
 	@touch $@
