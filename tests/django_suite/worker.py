@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 import unittest
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def commit_for_real(package: str) -> None:
 
     for name in ("_databases_support_transactions", "_databases_support_savepoints"):
         setattr(TestCase, name, classmethod(lambda cls: False))
+    TestCase._fixture_setup = classmethod(set_up)  # type: ignore[assignment]
     count_without_transactions()
     if package in NEED_POST_MIGRATE:
         return
@@ -85,6 +87,25 @@ def commit_for_real(package: str) -> None:
         return call_command(name, *args, **options)
 
     testcases.call_command = flush_only
+
+
+def set_up(cls: Any) -> None:
+    """Fixtures first, and the class's data in one transaction, as where there are transactions."""
+    from django.core.management import call_command
+    from django.db import transaction
+    from django.test import TransactionTestCase
+
+    names = cls._databases_names(include_mirrors=False)
+    try:
+        TransactionTestCase._fixture_setup.__func__(cls)
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(transaction.atomic(using=name))
+            cls.setUpTestData()
+    except BaseException:
+        for name in names:  # or every test that follows fails as well
+            call_command("flush", verbosity=0, interactive=False, database=name)
+        raise
 
 
 def count_without_transactions() -> None:
