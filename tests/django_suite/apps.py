@@ -33,11 +33,12 @@ USERS = """
     test_utils view_tests
 """.split()
 
-#: Under three minutes in commit mode: every kind of query, write and relation at least once.
+#: Under four minutes in commit mode: every kind of query, write and relation at least once.
 QUICK = """
-    aggregation annotations basic bulk_create composite_pk custom_pk dates defer
-    distinct_on_fields expressions_case filtered_relation foreign_object from_db_value
-    generic_relations get_or_create known_related_objects lookup m2m_through m2m_recursive
-    many_to_many many_to_one model_inheritance null_queries one_to_one ordering proxy_models
-    raw_query select_related select_related_onetoone transactions update xor_lookups
+    aggregation aggregation_regress annotations basic bulk_create composite_pk custom_lookups
+    custom_pk dates db_functions defer delete distinct_on_fields expressions expressions_case
+    expressions_window filtered_relation foreign_object from_db_value generic_relations
+    get_or_create known_related_objects lookup m2m_through m2m_recursive many_to_many many_to_one
+    model_inheritance null_queries one_to_one or_lookups ordering prefetch_related proxy_models
+    queries raw_query select_related select_related_onetoone transactions update xor_lookups
 """.split()
