@@ -48,26 +48,32 @@ def examine() -> Iterator[Finding]:
     if unreachable is not None:
         yield unreachable
         return
-    info = _info(cache)
-    for part in (_version, _role, _memory, _persistence, _clients):
-        yield from part(info)
-    for look in (_rights, _clock, _round_trip):
-        try:
-            yield from look(cache)
-        except Exception as error:  # redis-py's: it went away, or refuses
-            yield Finding("error", f"The server refused a command: {error}", "See above.")
+    servers = list(cache.servers())
+    for server in servers:
+        for level, text, hint in _of(cache, server):
+            yield Finding(level, f"{server.name}: {text}" if len(servers) > 1 else text, hint)
 
 
 def waste(cache: engine.Engine) -> Iterator[Finding]:
     """What the deploy check says: settings of a server that answers and that waste the cache."""
-    info = _info(cache)
-    for part in (_version, _role, _memory, _persistence):
-        yield from part(info)
+    for server in cache.servers():
+        info = server.client.info("all")
+        for part in (_version, _role, _memory, _persistence):
+            yield from part(info)
 
 
-def _info(cache: engine.Engine) -> Info:
-    found: Info = cache.client.info("all")
-    return found
+def _of(cache: engine.Engine, server: engine.Server) -> Iterator[Finding]:
+    try:
+        info = server.client.info("all")
+        for part in (_version, _role, _memory, _persistence, _clients):
+            yield from part(info)
+    except Exception as error:  # redis-py's: it went away, or refuses
+        yield Finding("error", f"INFO is not answered: {error}", "Let it answer, and allow INFO.")
+    for look in (_rights, _clock, _round_trip):
+        try:
+            yield from look(cache, server)
+        except Exception as error:
+            yield Finding("error", f"The server refused a command: {error}", "See above.")
 
 
 # -- can it be reached -------------------------------------------------------------------------
@@ -84,6 +90,8 @@ _ADVICE = {
     "replica": "Point CACHEOPS_REDIS at the primary, or use CACHEOPS_SENTINEL.",
     "MasterNotFound": "Correct service_name and locations of CACHEOPS_SENTINEL.",
     "No master found": "Correct service_name and locations of CACHEOPS_SENTINEL.",
+    "MovedError": 'The server is part of a Redis Cluster: set CACHEOPS_CLIENT_CLASS = "redis.cluster'
+    '.RedisCluster".',
     "NOPERM": "Allow this user what the guide to operations lists.",
     "LOADING": "The server is reading its data; wait until it has.",
     "max number of clients": "Raise maxclients of the server, or lower the number of processes.",
@@ -125,11 +133,11 @@ def _version(info: Info) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"{kind} {text}")
-    if info.get("cluster_enabled"):
+    if info.get("cluster_enabled") and not engine.current().clustered:
         yield Finding(
             "error",
             "The server is part of a Redis Cluster, and CACHEOPS_REDIS connects to one node only.",
-            "Use a server or a Sentinel without cluster mode.",
+            'Set CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster".',
         )
 
 
@@ -216,8 +224,8 @@ def _clients(info: Info) -> Iterator[Finding]:
 # -- what can be tried -------------------------------------------------------------------------
 
 
-def _rights(cache: engine.Engine) -> Iterator[Finding]:
-    found = refused(cache)
+def _rights(cache: engine.Engine, server: engine.Server) -> Iterator[Finding]:
+    found = refused(cache, server)
     for what, why in found.items():
         yield Finding(
             "error", f"{what} is refused: {why}", "Allow it, see the guide to operations."
@@ -226,15 +234,15 @@ def _rights(cache: engine.Engine) -> Iterator[Finding]:
         yield Finding("ok", "every command that is used is allowed on our keys")
 
 
-def _clock(cache: engine.Engine) -> Iterator[Finding]:
-    def server() -> float:
-        seconds, microseconds = cache.client.time()
+def _clock(cache: engine.Engine, server: engine.Server) -> Iterator[Finding]:
+    def now() -> float:
+        seconds, microseconds = server.client.time()
         return float(seconds) + float(microseconds) / 1e6
 
-    theirs, ours = server(), time.time()
+    theirs, ours = now(), time.time()
     before, started = theirs, time.monotonic()
     time.sleep(0.2)
-    drift = (server() - before) - (time.monotonic() - started)
+    drift = (now() - before) - (time.monotonic() - started)
     if abs(drift) > 0.1:
         yield Finding(
             "error",
@@ -252,8 +260,8 @@ def _clock(cache: engine.Engine) -> Iterator[Finding]:
         yield Finding("ok", "its clock runs as ours does")
 
 
-def _round_trip(cache: engine.Engine) -> Iterator[Finding]:
-    key = cache.protocol.keys.gen("cacheops check")
+def _round_trip(cache: engine.Engine, server: engine.Server) -> Iterator[Finding]:
+    key = cache.protocol.keys.gen(server.table)
 
     def trip() -> float:
         started = time.perf_counter()
@@ -269,7 +277,7 @@ def _round_trip(cache: engine.Engine) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"a round trip takes {1000 * taken:.2f} ms")
-    timeout = cache.client.connection_pool.connection_kwargs.get("socket_timeout")
+    timeout = server.client.connection_pool.connection_kwargs.get("socket_timeout")
     if not timeout or timeout > LONG_TIMEOUT:
         yield Finding(
             "warning",

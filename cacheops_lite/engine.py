@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -64,6 +64,14 @@ class PrefixQuery:
                 f"{', '.join(found) or 'a key of the simple cache depends on no table'}."
             )
         return found[0]
+
+
+class Server(NamedTuple):
+    """A server to look at: its name in a cluster, a client, a table whose keys it has."""
+
+    name: str
+    client: Any
+    table: str
 
 
 class Engine(Store):
@@ -227,6 +235,20 @@ class Engine(Store):
     def distrust(self, tables: Iterable[str]) -> None:
         """Leave the tables alone until their gens were dropped, which the next read tries."""
         self.protocol.overdue.add(tables, b"distrusted", self.protocol.monotonic())
+
+    def servers(self) -> Iterator[Server]:
+        """The server, or the primaries of a cluster. Raises ``StoreUnavailable``."""
+        keys = self.protocol.keys
+        if not self.clustered:
+            yield Server("", self.client, "cacheops-check")
+            return
+        nodes = run(self.transport.primaries())
+        for name, node in nodes.items():
+            for number in range(100_000):
+                table = f"cacheops-check-{number}"
+                if self.transport.serves(keys.gen(table)) is node:
+                    yield Server(name, node.client, table)
+                    break
 
     def ping(self) -> None:
         """Raise ``StoreUnavailable`` if the store does not answer."""

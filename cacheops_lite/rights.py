@@ -19,25 +19,26 @@ COMMANDS = (
     "info", "select", "ping", "mget", "get", "set", "del", "pttl", "pexpire", "time", "eval",
     "evalsha", "hincrby", "hgetall",
 )  # fmt: skip
+#: What is sent to the nodes of a Redis Cluster besides.
+CLUSTER_COMMANDS = ("cluster|slots", "asking")
 #: What a key begins with, after CACHEOPS_PREFIX.
 KINDS = ("gen:", "schemes:", "conj:", "q:", "simple:", "stats:")
 
-_TABLE = "cacheops check"
 _MS = 1000
 
 
-def acl_line(prefix: str, user: str = "cacheops") -> str:
+def acl_line(prefix: str, *, cluster: bool = False, user: str = "cacheops") -> str:
     """The line that gives a Redis user these rights and no others; replace ``>secret``."""
     keys = " ".join(f"~{prefix}{kind}*" for kind in KINDS)
     return f"ACL SETUSER {user} on >secret resetkeys {keys} -@all " + " ".join(
-        f"+{name}" for name in COMMANDS
+        f"+{name}" for name in (*COMMANDS, *(CLUSTER_COMMANDS if cluster else ()))
     )
 
 
-def refused(cache: engine.Engine) -> dict[str, str]:
-    """What the server does not let us do -> what it said."""
+def refused(cache: engine.Engine, server: engine.Server) -> dict[str, str]:
+    """What a server does not let us do -> what it said."""
     found = {}
-    for what, attempt in _attempts(cache):
+    for what, attempt in _attempts(cache, server):
         try:
             attempt()
         except StoreUnavailable as error:
@@ -47,10 +48,13 @@ def refused(cache: engine.Engine) -> dict[str, str]:
     return found
 
 
-def _attempts(cache: engine.Engine) -> Iterator[tuple[str, Callable[[], Any]]]:
-    keys, way, send = cache.protocol.keys, cache.transport, cache.client.execute_command
-    gen, schemes, any_row = keys.gen(_TABLE), keys.schemes(_TABLE), keys.conj(_TABLE, ANY_ROW)
-    entry, simple = keys.entry(_TABLE, "0" * 32), f"{keys.prefix}simple:{{{_TABLE}}}".encode()
+def _attempts(
+    cache: engine.Engine, server: engine.Server
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    keys, way, send = cache.protocol.keys, cache.transport, server.client.execute_command
+    table = server.table
+    gen, schemes, any_row = keys.gen(table), keys.schemes(table), keys.conj(table, ANY_ROW)
+    entry, simple = keys.entry(table, "0" * 32), f"{keys.prefix}simple:{{{table}}}".encode()
     for name, *args in (
         ("INFO", "server"),
         ("PING",),

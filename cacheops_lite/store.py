@@ -38,7 +38,7 @@ class Store:
         memory = self.memory_store
         if memory is not None:
             return MemoryTransport(memory)
-        if self._clustered:
+        if self.clustered:
             return self._make_cluster(asynchronous=False)
         return SyncTransport(self.client, breaker=self.breaker, **self._how)
 
@@ -51,7 +51,7 @@ class Store:
         loop = asyncio.get_running_loop()
         transport = self._async_transports.get(loop)
         if transport is None:
-            if self._clustered:
+            if self.clustered:
                 transport = self._make_cluster(asynchronous=True)
             else:
                 client = self._make_client(asynchronous=True)
@@ -76,7 +76,8 @@ class Store:
         return Breaker(on_change=_tell_reachable, **self.settings.breaker)  # type: ignore[arg-type]
 
     @cached_property
-    def _clustered(self) -> bool:
+    def clustered(self) -> bool:
+        """Whether the settings name a Redis Cluster. Raises ``ImproperlyConfigured``."""
         try:
             return is_cluster(self.settings.client_class)
         except (ImportError, AttributeError, ValueError) as error:

@@ -20,6 +20,7 @@ from tests import models as m
 from tests import servers
 
 from .acceptance.tools import ALL, MANUAL, is_cached
+from .clusters import Cluster, running
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -265,3 +266,66 @@ def test_the_deploy_check_needs_no_server(settings: Any) -> None:
     messages = checks.run_checks(tags=["cacheops"], include_deployment_checks=True)
     assert [message.id for message in messages] == ["cacheops_lite.W002"]
     engine.reset()
+
+
+# -- a cluster ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Cluster]:
+    with running() as cluster:
+        for node in cluster.nodes:
+            node.client.config_set("maxmemory", "100mb")
+            node.client.config_set("maxmemory-policy", "allkeys-lru")
+        yield cluster
+
+
+@pytest.fixture
+def clustered(three: Cluster, settings: Any) -> Cluster:
+    three.flush()
+    settings.CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster"
+    settings.CACHEOPS_REDIS = three.url
+    return three
+
+
+def test_each_node_is_looked_at(clustered: Cluster) -> None:
+    """Every primary of a cluster is examined, and named where it differs from the others."""
+    assert {finding.level for finding in doctor.examine()} == {"ok"}
+    assert checks.run_checks(tags=["cacheops"], include_deployment_checks=True) == []
+    bad = clustered.primaries[1]
+    bad.client.config_set("maxmemory-policy", "noeviction")
+    try:
+        (finding,) = found("warning")
+        assert finding.text.startswith(f"127.0.0.1:{bad.port}: ")
+    finally:
+        bad.client.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def test_one_node_of_a_cluster(clustered: Cluster, settings: Any) -> None:
+    """A plain client of one node is told what to set."""
+    settings.CACHEOPS_CLIENT_CLASS = None
+    texts = [finding.hint for finding in doctor.examine() if finding.level == "error"]
+    assert [text for text in texts if "redis.cluster.RedisCluster" in text]
+
+
+def test_rights_on_each_node(clustered: Cluster, settings: Any) -> None:
+    """The line to copy is enough on every node; a node that lacks the user is found."""
+    settings.CACHEOPS = ALL
+    line = command("--acl").split()
+    try:
+        for node in clustered.nodes:
+            node.client.execute_command(*line)
+        settings.CACHEOPS_REDIS = clustered.url.replace("redis://", "redis://cacheops:secret@")
+        assert found("error") == []
+        m.Tag.objects.create(name="a")
+        assert is_cached(lambda: list(m.Tag.objects.filter(name="a")))
+        stats.share()
+        assert stats.read()["reads"]
+        lacking = clustered.primaries[2]
+        lacking.client.acl_setuser("cacheops", commands=["-eval", "-evalsha"])
+        errors = found("error")
+        assert errors
+        assert all(error.text.startswith(f"127.0.0.1:{lacking.port}: ") for error in errors)
+    finally:
+        for node in clustered.nodes:
+            node.client.acl_deluser("cacheops")

@@ -168,6 +168,17 @@ class ClusterTransport:
         """Let some time pass."""
         await (await self._anyone()).sleep(seconds)
 
+    async def primaries(self) -> dict[str, SyncNode | AsyncNode]:
+        """The nodes that serve slots now, by ``host:port``."""
+        await self._look_up()
+        serving = dict.fromkeys(at for _, at in self._map.ranges)
+        return {f"{host}:{port}": self._known((host, port)) for host, port in serving}
+
+    def serves(self, key: bytes) -> SyncNode | AsyncNode | None:
+        """The node of a key, as far as the map is known."""
+        address = self._map.find(key_slot(tag_of(key)))
+        return None if address is None else self._known(address)
+
     def close(self) -> None:
         """Close the pooled sockets, of synchronous callers."""
         for node in self._nodes.values():

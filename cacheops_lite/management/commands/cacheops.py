@@ -95,7 +95,8 @@ class Command(BaseCommand):
         """Examine the server; fail if the cache cannot work with it."""
         prefix = conf.current().prefix
         if acl:
-            self.stdout.write(acl_line(prefix if isinstance(prefix, str) else ""))
+            static = prefix if isinstance(prefix, str) else ""
+            self.stdout.write(acl_line(static, cluster=engine.current().clustered))
             return
         found = list(doctor.examine())
         if options["json"]:
