@@ -33,6 +33,11 @@ _HOMES = {
     "ainvalidate_tag": "tags",
     "on_change": "policies",
     "request_scope": "middleware",
+    "Fingerprint": "fingerprints",
+    "Newest": "fingerprints",
+    "RowHash": "fingerprints",
+    "Fingerprinted": "by_fingerprint",
+    "cached_by": "by_fingerprint",
     "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
@@ -48,8 +53,12 @@ __all__ = [
     "CacheopsError",
     "CacheopsLibrary",
     "FileCache",
+    "Fingerprint",
+    "Fingerprinted",
     "InvalidationRefused",
+    "Newest",
     "RedisCache",
+    "RowHash",
     "StoreUnavailable",
     "__version__",
     "ainvalidate_all",
@@ -59,6 +68,7 @@ __all__ = [
     "cache",
     "cached",
     "cached_as",
+    "cached_by",
     "cached_view",
     "cached_view_as",
     "file_cache",
@@ -75,7 +85,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .by_fingerprint import Fingerprinted, cached_by
     from .exceptions import CacheopsError, InvalidationRefused, StoreUnavailable
+    from .fingerprints import Fingerprint, Newest, RowHash
     from .functions import cached, cached_as, cached_view, cached_view_as
     from .invalidation import (
         ainvalidate_all,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
 from . import counters, engine, pulse, signals
 from .core.protocol import Outcome, ReadPlan
-from .memoize import Answer, CacheMiss, Call, Pack, Unstored
+from .memoize import Answer, CacheMiss, Call, Pack, Unstored, as_it_is
 from .orm import scope
 from .refresh import Kept, Lease, Refresh, Stale
 
@@ -40,7 +41,9 @@ class OneRead:
         refresh: bool = False,
         policy: Refresh | None = None,
         tables: Iterable[str] = (),
+        unpack: Pack = as_it_is,
     ) -> None:
+        self._unpack = unpack
         #: What the request scope drops it by.
         self._tables = tuple(tables)
         self._data = b""
@@ -60,7 +63,8 @@ class OneRead:
         key = self._plan.entry
         give = None if self._refresh else memo.find(key)
         if give is not None:
-            return self._answered(Outcome(give(), True, ""))
+            with suppress(CacheMiss):
+                return self._answered(Outcome(self._unpack(give()), True, ""))
         ticket = memo.begin(key, self._tables)
         answer = await self._through(transport, load)
         if self._data:
@@ -104,7 +108,7 @@ class OneRead:
     def _again(self) -> OneRead:
         return OneRead(
             self._cache, self._plan, self._call, self._pack, self._timeout,
-            refresh=True, policy=self._policy, tables=self._tables,
+            refresh=True, policy=self._policy, tables=self._tables, unpack=self._unpack,
         )  # fmt: skip
 
     async def _offer(self, policy: Refresh, lease: Lease) -> None:
@@ -153,9 +157,10 @@ class OneRead:
             if self._policy is not None and self._policy.ended(stored):
                 raise CacheMiss
             self._kept, stored = stored, stored.value
+        value = self._unpack(stored)
         self._line.hit_bytes += len(data)
         self._data = data
-        return stored
+        return value
 
     def _answered(self, outcome: Outcome) -> Answer:
         """The end of a read."""

@@ -56,9 +56,18 @@ class EngineBackend:
     # -- reading -------------------------------------------------------------------------------
 
     def read(
-        self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
+        self,
+        call: Call,
+        load: Load,
+        pack: Pack = as_it_is,
+        *,
+        refresh: bool = False,
+        unpack: Pack = as_it_is,
     ) -> Answer:
-        """Answer from the store, or load and store."""
+        """Answer from the store, or load and store.
+
+        ``unpack`` makes a value of what was stored, or raises ``CacheMiss``.
+        """
         resolved, refusal = self._resolve(call)
         if refusal:
             count_uncached(call, refusal)
@@ -71,14 +80,20 @@ class EngineBackend:
                 raise _Stopped(error) from error
 
         cache = engine.current()
-        reading = self._reading(cache, call, resolved, pack, refresh)
+        reading = self._reading(cache, call, resolved, pack, refresh, unpack)
         try:
             return run(reading.through(cache.transport, aload))
         except _Stopped as stopped:
             raise stopped.error from None
 
     async def aread(
-        self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
+        self,
+        call: Call,
+        load: ALoad,
+        pack: Pack = as_it_is,
+        *,
+        refresh: bool = False,
+        unpack: Pack = as_it_is,
     ) -> Answer:
         """``read`` for async callers."""
         resolved, refusal = None, ""
@@ -89,7 +104,7 @@ class EngineBackend:
             count_uncached(call, refusal)
             return Answer(await load(), False)
         cache = engine.current()
-        reading = self._reading(cache, call, resolved, pack, refresh)
+        reading = self._reading(cache, call, resolved, pack, refresh, unpack)
         return await reading.through(cache.async_transport, load)
 
     def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
@@ -101,7 +116,13 @@ class EngineBackend:
         return resolved, reason
 
     def _reading(
-        self, cache: engine.Engine, call: Call, resolved: Resolved | None, pack: Pack, refresh: bool
+        self,
+        cache: engine.Engine,
+        call: Call,
+        resolved: Resolved | None,
+        pack: Pack,
+        refresh: bool,
+        unpack: Pack,
     ) -> OneRead:
         timeout, lock = self._timeout, self._lock
         if resolved is not None:
@@ -117,6 +138,7 @@ class EngineBackend:
             refresh=refresh,
             policy=self._policy,
             tables=_names(call, resolved),
+            unpack=unpack,
         )
 
     def _plan(self, cache: engine.Engine, call: Call, resolved: Resolved | None) -> ReadPlan:

@@ -368,3 +368,12 @@ if django.VERSION >= (6, 1):
         owner = models.ForeignKey(
             Root, on_delete=models.DB_SET_DEFAULT, db_default=1, null=True, related_name="+"
         )
+
+
+class Station(models.Model):
+    """Changes behind Django's back; knows when it was saved, and where it stands as GeoJSON."""
+
+    name = models.CharField(max_length=50)
+    height = models.FloatField(default=0.0)
+    outline = models.TextField(null=True, blank=True)
+    changed = models.DateTimeField(auto_now=True)

@@ -32,14 +32,14 @@ HOUSE: dict[str, list[str]] = {
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.templates "
         "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.testcases "
-        "orm.scope orm.transactions orm.joining orm.predicates "
+        "orm.scope orm.transactions orm.joining orm.predicates orm.row_hash "
         "orm.rows_lookup orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset orm.explain "
         "orm.patch"
     ).split(),
     "user": (
         "stats report rights doctor "
         "decorated calls tags options policies memoize refresh one_read samples results "
-        "responses views functions middleware "
+        "responses views functions middleware fingerprints by_fingerprint geojson "
         "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "

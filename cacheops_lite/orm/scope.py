@@ -136,6 +136,26 @@ def request_scope() -> Iterator[Scope]:
         scope.close()
 
 
+#: Tables that must not be read from the cache here.
+_shunned: ContextVar[frozenset[str]] = ContextVar("cacheops_lite_shunned", default=frozenset())
+
+
+@contextmanager
+def uncached(tables: Iterable[str]) -> Iterator[None]:
+    """Inside, what depends on these tables is neither answered from the cache nor stored."""
+    token = _shunned.set(_shunned.get().union(tables))
+    try:
+        yield
+    finally:
+        _shunned.reset(token)
+
+
+def shunned(tables: Iterable[str]) -> bool:
+    """Whether one of these tables must not be read from the cache here."""
+    found = _shunned.get()
+    return bool(found) and not found.isdisjoint(tables)
+
+
 @contextmanager
 def apart() -> Iterator[None]:
     """For computing what others will be answered with: it must not be made of what was read before.
