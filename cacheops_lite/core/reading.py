@@ -57,7 +57,7 @@ class Reading(Ensuring, Writing):
             outcome = self._answer(shape, view, decode)
             if not outcome.hit and lock_ms > 0:
                 view, outcome, lock = await self._queue(
-                    transport, shape, view, outcome, decode, lock_ms, lock_wait_ms
+                    transport, shape, decode, lock_ms, lock_wait_ms
                 )
         except StoreUnavailable:
             return Outcome(await load(), False, "unavailable", "unavailable")
@@ -163,8 +163,6 @@ class Reading(Ensuring, Writing):
         self,
         transport: Transport,
         shape: Shape,
-        view: View,
-        outcome: Outcome,
         decode: Decode,
         lock_ms: int,
         wait_ms: int,
@@ -173,18 +171,15 @@ class Reading(Ensuring, Writing):
         lock = self.keys.lock(shape.plan.entry)
         token = self.token()
         until = self.monotonic() + wait_ms / 1000
-        taken = await transport.set(lock, token, lock_ms, nx=True)
-        if taken:
-            return view, outcome, token
-        while not outcome.hit:
-            left = until - self.monotonic()
-            if taken or left <= 0:
-                break
-            await transport.sleep(min(POLL, left))
+        while True:
             taken = await transport.set(lock, token, lock_ms, nx=True)
-            # After the lock: its last holder stored before it let go.
+            # After the lock, also after the first: its last holder stored before it let go.
             view = await self._look(transport, shape)
             outcome = self._answer(shape, view, decode)
+            left = until - self.monotonic()
+            if taken or outcome.hit or left <= 0:
+                break
+            await transport.sleep(min(POLL, left))
         if taken:
             return view, outcome, token
         return view, outcome if outcome.hit else outcome._replace(reason="locked"), b""

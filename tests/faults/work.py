@@ -39,7 +39,7 @@ def read(number: int) -> None:
     assert total() >= floor, "stale function"
 
 
-@cached_as(m.Post, timeout=60)
+@cached_as(m.Post)
 def total() -> int:
     return m.Post.objects.nocache().aggregate(sum=Sum("views"))["sum"]
 

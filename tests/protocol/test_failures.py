@@ -142,7 +142,21 @@ class TestLocks:
         """The first caller takes the lock and gives it back after storing."""
         plan = process.plan(BOOKS_A)
         process.read(plan, lock_ms=5000)
-        assert process.wire.trips == ["mget", "lock", "ensure", "set", "unlock"]
+        assert process.wire.trips == ["mget", "lock", "mget", "ensure", "set", "unlock"]
+        assert process.stamp(process.protocol.keys.lock(plan.entry)) is None
+
+    def test_holder_was_faster(self, process: Process, make: Callable[..., Process]) -> None:
+        """Who looked before the holder stored, and locks after it let go, does not compute again."""
+        plan = process.plan(BOOKS_A)
+        other = make()
+
+        def meanwhile(name: str) -> None:
+            if name == "lock" and not other.loads:
+                other.read(plan, b"theirs", lock_ms=5000)
+
+        process.wire.meanwhile = meanwhile
+        assert process.read(plan, lock_ms=5000) == Outcome(b"theirs", True, "")
+        assert process.loads == 0
         assert process.stamp(process.protocol.keys.lock(plan.entry)) is None
 
     def test_hit_takes_no_lock(self, process: Process) -> None:

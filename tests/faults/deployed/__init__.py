@@ -1,0 +1,1 @@
+"""An app whose models are those of an old or a new release, as ``DEPLOYED`` says."""
