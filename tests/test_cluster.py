@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +13,11 @@ import redis
 import redis.exceptions
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
 from redis.crc import key_slot
 
 from cacheops_lite import RedisCache, cached_as, engine
-from cacheops_lite.core.protocol import run
+from cacheops_lite.core.protocol import Script, run
 from cacheops_lite.core.servers import Servers, in_both, server_at, tag_of
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.stores.client import cluster_seeds, node_client
@@ -23,6 +26,7 @@ from cacheops_lite.stores.nodes import AsyncNode, SlotMap, SyncNode
 
 from . import models as m
 from .clusters import Cluster, Node, running
+from .faults.processes import Processes
 from .test_store_contract import GEN, OnRedis, Store, StoreContract
 from .test_write_paths import CASES, World
 from .watching import Read, assert_dropped, assert_fresh, assert_hit, hits, prime
@@ -276,6 +280,93 @@ def test_bad_configuration(settings: Any, name: str, value: Any) -> None:
     setattr(settings, name, value)
     with pytest.raises(ImproperlyConfigured, match="Cannot connect to Redis as configured"):
         _ = engine.current().transport
+
+
+# -- several nodes ---------------------------------------------------------------------------------
+
+
+def apart(transport: Any, *names: str) -> list[str]:
+    """Tables of different nodes."""
+    run(transport.primaries())
+    found: dict[Any, str] = {}
+    for name in names:
+        found.setdefault(transport.serves(b"gen:{%s}" % name.encode()), name)
+    return list(found.values())
+
+
+TABLES = {f"tests_{model.__name__.lower()}": model for model in (m.Tag, m.Author, m.Memo)}
+
+
+@pytest.mark.parametrize("method", ["mget", "scripts"])
+def test_all_nodes_are_asked_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """One thread sends to every node before it waits for the first answer."""
+    transport = over(cluster)
+    keys = [b"gen:{k%d}" % number for number in range(30)]
+    calls = [
+        Script("mark", [key, key + b"s", key + b"c"], [b"%016x" % index, b"60000"])
+        for index, key in enumerate(keys)
+    ]
+
+    def ask() -> Any:
+        return run(transport.mget(keys) if method == "mget" else transport.scripts(calls))
+
+    ask()
+    ask()
+    order: list[str] = []
+    for name in ("_send", "_read"):
+        original = getattr(SyncNode, name)
+
+        async def noting(self: Any, *args: Any, name: str = name, original: Any = original) -> Any:
+            order.append(name)
+            return await original(self, *args)
+
+        monkeypatch.setattr(SyncNode, name, noting)
+    ask()
+    assert order[:3] == ["_send"] * 3 and set(order[3:]) == {"_read"}
+    transport.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dead_node_is_its_own_tables_trouble(settings: Any) -> None:
+    """One transaction writes tables of two nodes, one of which hangs: the others hear of the rest."""
+    with running(3) as cluster:
+        for node in cluster.nodes:
+            node.client.config_set("cluster-require-full-coverage", "no")
+        settings.CACHEOPS = {"*.*": {"timeout": 60}}
+        settings.CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster"
+        settings.CACHEOPS_REDIS = {"port": cluster.nodes[0].port, "socket_timeout": 0.2}
+        first, second = apart(engine.current().transport, *TABLES)[:2]
+        for dead, living in ((first, second), (second, first)):
+            make = {name: lambda name=name: TABLES[name].objects.all().cache() for name in TABLES}
+            processes = Processes()
+            for name in ("writer", "reader"):
+                processes.start(name, settings.CACHEOPS_REDIS)
+                with processes.on(name):
+                    prime(Read(make[living]), Read(make[dead]))
+            node = cluster.owner(key_slot(dead.encode()))
+            os.kill(node.server.pid, signal.SIGSTOP)
+            try:
+                with processes.on("writer"), transaction.atomic():
+                    for name in (dead, living):
+                        create(TABLES[name])
+                with processes.on("reader"):
+                    assert_fresh(Read(make[living]))
+                with processes.on("writer"):
+                    assert_fresh(Read(make[living]))
+                    prime(Read(make[living]))
+            finally:
+                os.kill(node.server.pid, signal.SIGCONT)
+            cluster.wait(lambda node=node: node.client.cluster("INFO")["cluster_state"] == "ok")
+            processes.close()
+
+
+def create(model: Any) -> Any:
+    """A row of a table that needs no others."""
+    if model is m.Memo:
+        return model.objects.create(text="x")
+    return model.objects.create(name=f"n{model.objects.count()}")
 
 
 # -- slots that move -------------------------------------------------------------------------------

@@ -138,11 +138,20 @@ class Writing(State):
         due = self.overdue.due(self.monotonic())
         if not due:
             return
+        # Together, or else one by one: the tables of a cluster are on several servers.
+        if await self._settle(transport, due) or len(due) == 1:
+            return
+        for table, tokens in due.items():
+            await self._settle(transport, {table: tokens})
+
+    async def _settle(self, transport: Transport, due: Mapping[str, Iterable[bytes]]) -> bool:
         keys = {table: {self.keys.gen(table): None} for table in due}
-        if await self._bump(transport, self.token(), keys, {}, committed=True):
-            for table, tokens in due.items():
-                for token in tokens:
-                    self.overdue.discard([table], token)
+        if not await self._bump(transport, self.token(), keys, {}, committed=True):
+            return False
+        for table, tokens in due.items():
+            for token in tokens:
+                self.overdue.discard([table], token)
+        return True
 
     # -- what changes touch
 

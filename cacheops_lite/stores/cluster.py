@@ -26,7 +26,7 @@ from .nodes import Address, AsyncNode, Redirected, SlotMap, SyncNode
 from .transport import AsyncTransport, SyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from .exchange import Command
 
@@ -83,10 +83,12 @@ class ClusterTransport:
         for slot in parts:
             nodes.setdefault(await self._node(slot), []).append(slot)
 
+        overlap = self._overlaps(nodes)
+
         async def ask(node: SyncNode | AsyncNode, slots: list[int]) -> None:
             commands: list[Command] = [(b"MGET", *parts[slot]) for slot in slots]
             try:
-                replies, server = await node.each(commands)
+                replies, server = await node.each(commands, overlap)
             except Redirected:
                 for slot in slots:
                     some = list(parts[slot])
@@ -114,11 +116,12 @@ class ClusterTransport:
             node = await self._node(self._slot(tag_of(call.keys[0])))
             nodes.setdefault(node, []).append(index)
         answers: dict[int, Answer] = {}
+        overlap = self._overlaps(nodes)
 
         async def run(node: SyncNode | AsyncNode, some: list[int]) -> None:
             batch = [calls[index] for index in some]
             try:
-                found = await node.scripts(batch)
+                found = await node.scripts(batch, overlap=overlap)
             except Redirected:
                 if len(batch) > 1 and any(call.name == "ensure" for call in batch):
                     self._outdated = True
@@ -138,15 +141,25 @@ class ClusterTransport:
         return done
 
     async def delete(self, keys: Sequence[bytes]) -> None:
-        """Delete keys, each wherever it is now, also while its slot is moving."""
+        """Delete keys; those of other nodes also if one node does not answer."""
+        failed: StoreUnavailable | None = None
         for key in keys:
             try:
-                await self._at(self._slot(tag_of(key)), "delete", [key])
-            except Redirected as elsewhere:
-                if not isinstance(elsewhere.where, AskError):
-                    raise
-                node = self._known(_address(elsewhere.where))
-                await node.asking((b"DEL", key))
+                await self._delete(key)
+            except StoreUnavailable as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _delete(self, key: bytes) -> None:
+        """Delete a key wherever it is now, also while its slot is moving."""
+        try:
+            await self._at(self._slot(tag_of(key)), "delete", [key])
+        except Redirected as elsewhere:
+            if not isinstance(elsewhere.where, AskError):
+                raise
+            node = self._known(_address(elsewhere.where))
+            await node.asking((b"DEL", key))
 
     async def pttl(self, key: bytes) -> int:
         """The time that a key has left, in ms; negative if it is missing or never runs out."""
@@ -224,19 +237,22 @@ class ClusterTransport:
                 await self.sleep(MOVING)
         raise last
 
+    def _overlaps(self, nodes: Collection[SyncNode | AsyncNode]) -> bool:
+        """Whether one thread asks several nodes: all of them, before it listens to the first."""
+        return len(nodes) > 1 and isinstance(next(iter(nodes)), SyncTransport)
+
     async def _all(self, several: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Finish all of them, then raise the first error: a dead node keeps nothing from others."""
         if len(several) == 1:
-            await several[0]
-        elif isinstance(next(iter(self._nodes.values())), AsyncTransport):
-            await asyncio.gather(*several)
+            return await several[0]
+        if isinstance(next(iter(self._nodes.values())), AsyncTransport):
+            ended = await asyncio.gather(*several, return_exceptions=True)
+            errors = [error for error in ended if error is not None]
         else:
-            for index, one in enumerate(several):
-                try:
-                    await one
-                except BaseException:
-                    for other in several[index + 1 :]:
-                        other.close()
-                    raise
+            errors = [*_in_turns(several)]
+        if errors:
+            raise errors[0]
+        return None
 
     # -- the map
 
@@ -287,6 +303,26 @@ class ClusterTransport:
             reason = f"{address[0]}:{address[1]} knows of no slots"
         if not self._map.starts:
             raise StoreUnavailable(f"Redis Cluster: {reason}")
+
+
+def _in_turns(several: Sequence[Coroutine[Any, Any, None]]) -> list[Exception]:
+    """Run coroutines of one thread, each up to where it waits, until all are over; their errors."""
+    errors: list[Exception] = []
+    left = list(several)
+    try:
+        while left:
+            for one in list(left):
+                try:
+                    one.send(None)
+                except StopIteration:
+                    left.remove(one)
+                except Exception as error:
+                    left.remove(one)
+                    errors.append(error)
+    finally:
+        for one in left:
+            one.close()
+    return errors
 
 
 def transport_over(client: Any) -> SyncTransport | ClusterTransport:

@@ -29,7 +29,7 @@ from .replies import fits
 from .scripts import SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 log = logging.getLogger("cacheops_lite")
 
@@ -42,6 +42,16 @@ Command = tuple[bytes | int, ...]
 KEPT = b"kept"
 _RUN_ID = re.compile(rb"run_id:(\w+)")
 _WHO = [(b"INFO", b"server"), (b"INFO", b"replication")]
+
+
+class _Sent:
+    """Suspends whoever awaits it, once."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+SENT = _Sent()
 
 
 class Identity:
@@ -115,7 +125,7 @@ class RedisTransport:
             for reply in found
         ]
 
-    async def scripts(self, calls: Sequence[Script]) -> list[Answer]:
+    async def scripts(self, calls: Sequence[Script], *, overlap: bool = False) -> list[Answer]:
         # ENSURE may be delivered once only: a late one would bring a dropped stamp back (A4).
         again = all(call.name != "ensure" for call in calls)
 
@@ -131,12 +141,12 @@ class RedisTransport:
 
             return build
 
-        found, server = await self._talk(spell(b"EVALSHA", range(len(calls))), again)
+        found, server = await self._talk(spell(b"EVALSHA", range(len(calls))), again, overlap)
         answers = [Answer(value, server) for value in found]
         # NOSCRIPT says that the script did not run, so these, and only these, may be sent anew.
         unknown = [index for index, value in enumerate(found) if isinstance(value, NoScriptError)]
         if unknown:
-            found, server = await self._talk(spell(b"EVAL", unknown), again)
+            found, server = await self._talk(spell(b"EVAL", unknown), again, overlap)
             for index, value in zip(unknown, found, strict=True):
                 answers[index] = Answer(value, server)
         self._raise([answer.value for answer in answers])
@@ -147,8 +157,10 @@ class RedisTransport:
 
     # -- the exchange
 
-    async def _call(self, commands: list[Command]) -> tuple[list[Any], bytes]:
-        found, server = await self._talk(lambda server: commands, True)
+    async def _call(
+        self, commands: list[Command], overlap: bool = False
+    ) -> tuple[list[Any], bytes]:
+        found, server = await self._talk(lambda server: commands, True, overlap)
         self._raise(found)
         return found, server
 
@@ -168,18 +180,21 @@ class RedisTransport:
             log.warning("Redis refuses a command, going on without it: %s", refusal)
 
     async def _talk(
-        self, build: Callable[[bytes], list[Command]], again: bool
+        self, build: Callable[[bytes], list[Command]], again: bool, overlap: bool = False
     ) -> tuple[list[Any], bytes]:
-        """Send commands in one go, read their replies; ``again``: once more if it was stale."""
+        """Send commands in one go, read their replies; ``again``: once more if it was stale.
+
+        ``overlap``: suspend once between the two, so that others can be asked meanwhile.
+        """
         if not self.breaker.allow():
             raise StoreUnavailable(f"Redis did not answer a moment ago: {self.breaker.reason}")
         try:
             try:
-                found = await self._attempt(build)
+                found = await self._attempt(build, overlap)
             except Disconnected:
                 if not again:
                     raise
-                found = await self._attempt(build)
+                found = await self._attempt(build, overlap)
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
         except StoreUnavailable as error:
@@ -195,12 +210,14 @@ class RedisTransport:
         self.breaker.failure(f"{type(error).__name__}: {error}")
         return StoreUnavailable(f"Redis does not answer: {error}")
 
-    async def _attempt(self, build: Callable[[bytes], list[Command]]) -> tuple[list[Any], bytes]:
+    async def _attempt(
+        self, build: Callable[[bytes], list[Command]], overlap: bool
+    ) -> tuple[list[Any], bytes]:
         connection = await self._borrow()
         try:
             await self._check(connection)
             server = await self._server(connection)
-            replies = await self._exchange(connection, build(server))
+            replies = await self._exchange(connection, build(server), overlap)
             self._same(connection, server)
         except BaseException:
             await self._cut(connection)
@@ -208,8 +225,12 @@ class RedisTransport:
         await self._release(connection)
         return replies, server
 
-    async def _exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+    async def _exchange(
+        self, connection: Any, commands: Sequence[Command], overlap: bool = False
+    ) -> list[Any]:
         await self._send(connection, connection.pack_commands(commands))
+        if overlap:
+            await SENT
         replies: list[Any] = []
         for command in commands:
             try:

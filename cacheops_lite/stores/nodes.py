@@ -49,9 +49,9 @@ class Node(RedisTransport):
                 raise Redirected(reply) from reply
         super()._raise(replies)
 
-    async def each(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+    async def each(self, commands: list[Command], overlap: bool) -> tuple[list[Any], bytes]:
         """Send commands in one go; the replies, and the id of the server."""
-        return await self._call(commands)
+        return await self._call(commands, overlap)
 
     async def asking(self, command: Command) -> Any:
         """Send a command for a key that is about to arrive here."""
