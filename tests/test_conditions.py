@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from decimal import Decimal
+from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -46,6 +48,7 @@ from django.db.models.functions import (
 from django.db.models.lookups import Exact, In
 
 from cacheops_lite.core.entry import conjunction
+from cacheops_lite.orm import values
 from cacheops_lite.orm.conditions import Conditions, analyse
 from cacheops_lite.orm.tables import Source, sources
 
@@ -69,6 +72,7 @@ from .models import (
     TokenUse,
     ToyPart,
 )
+from .test_dnf import Work
 
 pytestmark = pytest.mark.django_db
 
@@ -851,6 +855,74 @@ def test_long_conditions_widen_at_the_limit() -> None:
     assert len(explain(queryset, limit=10).tables["tests_post"]) == 7
     found = explain(posts.filter(Q(*(Q(views=1, pk=key) for key in range(9)), _connector="OR")), 8)
     assert found.tables["tests_post"] == (conjunction({"views": "1"}),)
+
+
+def _lists(count: int, size: int) -> list[Q]:
+    names = ["views", "category", "author", "pk", "editor", "rating"]
+    return [Q(**{f"{names[at % 6]}__in": range(at, at + size)}) for at in range(count)]
+
+
+#: Trees that multiply out to astronomic numbers, and how many leaves they have.
+LARGE: dict[str, tuple[Callable[[], Q], int]] = {
+    "7 x 7 x 7": (lambda: Q(*_lists(3, 7)), 3),
+    "not of four lists": (lambda: ~Q(*_lists(4, 20)), 4),
+    "not of not of four lists": (
+        lambda: ~Q(*(~part for part in _lists(4, 20)), _connector="OR"),
+        4,
+    ),
+    "and of ors": (
+        lambda: Q(*(one | other for one, other in pairwise(_lists(40, 20)))),
+        78,
+    ),
+    "or of ands": (
+        lambda: Q(*(one & other for one, other in pairwise(_lists(40, 20))), _connector="OR"),
+        78,
+    ),
+    "of one key": (
+        lambda: Q(*(Q(views__in=range(20), pk=at) | Q(category=at) for at in range(60))),
+        180,
+    ),
+    "shared terms": (
+        lambda: Q(
+            *(
+                Q(*(Q(views=1, **{name: at}) for at in range(60)), _connector="OR")
+                for name in ("category", "author", "pk", "editor")
+            )
+        ),
+        480,
+    ),
+    "ranges": (
+        lambda: Q(
+            *(Q(views__gt=at, pk__lt=at) | Q(rating__range=(at, at + 1000)) for at in range(60))
+        ),
+        180,
+    ),
+    "deep": (
+        lambda: reduce(lambda tree, part: ~(tree & part), _lists(60, 20)),
+        60,
+    ),
+    "exclusive": (lambda: reduce(lambda tree, part: tree ^ part, _lists(8, 20)), 8),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_any_tree_is_read_in_bounded_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps grow with the leaves of a condition, never with their product."""
+    make, leaves = LARGE[name]
+    work = Work(monkeypatch)
+    limit = 64
+    found = explain(posts.filter(make()), limit)
+    assert len(found.tables["tests_post"]) <= limit
+    assert work.pairs <= 32 * limit**2 * (leaves + 4)
+
+
+def test_long_lists_are_spelt_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of a hundred thousand values is too long after the sixty-fifth."""
+    spelt: list[Any] = []
+    text = values.text
+    monkeypatch.setattr(values, "text", lambda *args, **kw: spelt.append(args) or text(*args, **kw))
+    assert shown(explain(posts.filter(views__in=range(10**5)))) == {"post": "*"}
+    assert len(spelt) == 65
 
 
 @pytest.mark.parametrize(

@@ -64,17 +64,28 @@ def conjoin(parts: Iterable[Dnf[Key]], limit: int) -> Dnf[Key]:
     for part in ordered:
         if len(result) * len(part) > limit and keys(result).isdisjoint(keys(part)):
             continue  # nothing would cancel out
-        product = absorb(
-            merged
-            for left in result
-            for right in part
-            if (merged := _merge(left, right)) is not None
-        )
+        product = _product(result, part, 4 * limit)
+        if product is None:
+            continue
+        product = absorb(product)
         if len(product) <= limit:
             result = product
             if not result:
                 break
     return result
+
+
+def _product(left: Dnf[Key], right: Dnf[Key], most: int) -> Dnf[Key] | None:
+    """Each with each; None if that is more than ``most``, as comparing them takes the square."""
+    found: dict[Conjunct[Key], None] = {}
+    for one in left:
+        for other in right:
+            merged = _merge(one, other)
+            if merged is not None:
+                found[merged] = None
+        if len(found) > most:
+            return None
+    return tuple(found)
 
 
 def absorb(conjuncts: Iterable[Conjunct[Key]]) -> Dnf[Key]:

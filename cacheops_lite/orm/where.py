@@ -178,7 +178,7 @@ class WhereReader:
         field = self._field(lhs)
         if field is None:
             return ANY
-        texts: list[str] = []
+        texts: dict[str, None] = {}
         for value in options:
             # NULL on the right: "= NULL" is true for no row.
             if value is None:
@@ -186,10 +186,11 @@ class WhereReader:
             text = values.text(field, value, prepared=True)
             if text is None:
                 return ANY
-            texts.append(text)
-        if len(set(texts)) > self.limit:
-            why = f"more than {self.limit} values of {field.column}"
-            self.widened.add(why, lhs.alias)
+            texts[text] = None
+            if len(texts) > self.limit:  # however many there are
+                why = f"more than {self.limit} values of {field.column}"
+                self.widened.add(why, lhs.alias)
+                return ANY
         return dnf.one_of((lhs.alias, field.column), texts, self.limit)
 
     def _tuples(self, lhs: ColPairs, options: Iterable[Any]) -> Condition:
