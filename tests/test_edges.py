@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection, transaction
-from django.db.models import DurationField, ExpressionWrapper, F, FloatField, IntegerField
+from django.db import connection, connections, transaction
+from django.db.models import (
+    CharField,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    IntegerField,
+)
 from django.db.models.functions import Cast
 from django.test import override_settings
 from django.utils import timezone
 
 from cacheops_lite.orm.rawsql import classify
+from cacheops_lite.orm.targets import targets
 
 from . import models as m
 from .watching import Read, assert_dropped, assert_fresh, assert_hit, prime
@@ -146,3 +154,193 @@ def test_a_value_without_a_form_in_python_does_not_stop_a_write(
         else:
             write(post)
         assert_dropped(read)
+
+
+RAW_INSIDE = "UPDATE {} SET email = 'moved'"
+
+
+class Moving(CharField):
+    """Saving one row moves the others, by raw SQL."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(RAW_INSIDE.format(connection.ops.quote_name("tests_author")))
+        return super().pre_save(model_instance, add)
+
+
+def test_raw_sql_inside_a_statement_of_the_orm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raw SQL that a field runs is a write of its own, also of the table that is saved."""
+    author = m.Author.objects.create(name="one")
+    read = Read(lambda: m.Author.objects.filter(email="moved").values_list("pk"))
+    prime(read)
+    monkeypatch.setattr(m.Author._meta.get_field("name"), "__class__", Moving)
+    m.Author.objects.create(name="two")
+    assert read.uncached() == [(author.pk,)]
+    assert_dropped(read)
+
+
+def test_raw_sql_around_a_statement_of_the_orm() -> None:
+    """So is raw SQL that an execute wrapper runs beside it."""
+    author = m.Author.objects.create(name="one")
+    read = Read(lambda: m.Author.objects.filter(email="moved").values_list("pk"))
+    prime(read)
+
+    wrapped: list[str] = []
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        wrapped.append(sql)
+        if len(wrapped) == 1:  # what is run here comes here too
+            with connection.cursor() as cursor:
+                cursor.execute(RAW_INSIDE.format(connection.ops.quote_name("tests_author")))
+        return execute(sql, params, many, context)
+
+    with transaction.atomic(), connection.execute_wrapper(wrapper):
+        m.Author.objects.filter(name="nobody").update(name="x")
+    assert read.uncached() == [(author.pk,)]
+    assert_dropped(read)
+
+
+class Asking(CharField):
+    """Preparing a value asks the database, about another table and about its own."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        assert list(m.Tag.objects.cache().values_list("name")) == [("tag",)]
+        assert len(m.Country.objects.cache().exclude(name="")) == 2
+        return super().get_prep_value(value)
+
+
+def test_a_field_may_ask_the_database_during_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a field reads on the way to a ``get()`` is not taken for what was got."""
+    m.Tag.objects.create(name="tag")
+    for code in "ab":
+        m.Country.objects.create(code=code, name=code)
+    monkeypatch.setattr(m.Country._meta.get_field("code"), "__class__", Asking)
+    for _ in range(3):
+        for code in "ab":
+            assert m.Country.objects.cache().get(code=code).name == code
+        with pytest.raises(m.Country.DoesNotExist):
+            m.Country.objects.cache().get(code="c")
+
+
+def test_a_rule_of_the_database_moves_with_any_key() -> None:
+    """ON UPDATE CASCADE follows what a foreign key refers to, primary key or not."""
+    if connection.vendor != "postgresql":
+        pytest.skip("needs a database that takes a constraint apart")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint"
+            " WHERE conrelid = 'tests_toypart'::regclass AND contype = 'f'"
+        )
+        name = connection.ops.quote_name(cursor.fetchone()[0])
+        change = (
+            f"ALTER TABLE tests_toypart DROP CONSTRAINT {name}, ADD CONSTRAINT {name}"
+            " FOREIGN KEY (toy_id) REFERENCES tests_toy (code)"
+        )
+        cursor.execute(f"{change} ON UPDATE CASCADE")
+    try:
+        m.ToyPart.objects.create(toy=m.Toy.objects.create(code="a"), name="p")
+        read = Read(lambda: m.ToyPart.objects.filter(name="p").values_list("toy_id"))
+        prime(read)
+        m.Toy.objects.filter(code="a").update(code="b")
+        assert read.uncached() == [("b",)]
+        assert_dropped(read)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{change} DEFERRABLE INITIALLY DEFERRED")
+
+
+@pytest.fixture
+def lenient() -> Iterator[None]:
+    """A connection without MySQL's strict mode."""
+    if connection.vendor != "mysql":
+        pytest.skip("other databases refuse what does not fit")
+    options = connection.settings_dict["OPTIONS"]
+
+    def reconnect() -> None:
+        connection.close()
+        for name in ("mysql_server_data", "sql_mode"):
+            vars(connections["default"]).pop(name, None)
+
+    options["init_command"] = "SET sql_mode = ''"
+    reconnect()
+    yield
+    del options["init_command"]
+    reconnect()
+
+
+@pytest.mark.parametrize("how", ["create", "update", "bulk"])
+def test_a_value_that_does_not_fit_is_made_to_fit(how: str, lenient: None) -> None:
+    """Without MySQL's strict mode a row drops what it was cut to."""
+    author = m.Author.objects.create(name="Ann")
+    read = Read(lambda: m.Author.objects.filter(name="x" * 100).values_list("name"))
+    prime(read)
+    if how == "create":
+        m.Author.objects.create(name="x" * 150)
+    elif how == "bulk":
+        m.Author.objects.bulk_create([m.Author(name="x" * 150)], ignore_conflicts=True)
+    else:
+        m.Author.objects.filter(pk=author.pk).update(name="x" * 150)
+    assert read.uncached() == [("x" * 100,)]
+    assert_dropped(read)
+
+
+def test_insert_ignore_makes_values_fit() -> None:
+    """MySQL cuts what INSERT IGNORE gives it in strict mode too."""
+    if connection.vendor != "mysql":
+        pytest.skip("other databases refuse what does not fit")
+    read = Read(lambda: m.Author.objects.filter(name="x" * 100).values_list("name"))
+    prime(read)
+    m.Author.objects.bulk_create([m.Author(name="x" * 150)], ignore_conflicts=True)
+    assert read.uncached() == [("x" * 100,)]
+    assert_dropped(read)
+
+
+def test_raw_sql_that_writes_a_view_or_a_partition() -> None:
+    """A raw write to a table that is not known may reach any, whichever else it names."""
+    if connection.vendor != "postgresql":
+        pytest.skip("needs views that can be written")
+    post = new_post()
+    read = Read(lambda: m.Post.objects.filter(title="new").values_list("pk"))
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW edges_view AS SELECT id, title FROM tests_post")
+    try:
+        prime(read)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE edges_view SET title = 'new' WHERE NOT EXISTS (SELECT 1 FROM tests_tag)"
+            )
+        assert read.uncached() == [(post.pk,)]
+        assert_dropped(read)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP VIEW edges_view")
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("UPDATE a SET x = 1", "a"),
+        ('update only "s"."A" as t set x = 1', "a"),
+        ("INSERT INTO a SELECT * FROM b ON CONFLICT (id) DO UPDATE SET x = 1", "a"),
+        ("INSERT INTO `a` VALUES (1) ON DUPLICATE KEY UPDATE x = 1", "a"),
+        ("WITH m AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM m", "a b"),
+        ("WITH q AS (SELECT 1 FROM c FOR NO KEY UPDATE) UPDATE a SET x = 1", "a"),
+        ("MERGE INTO a USING b ON a.i = b.i WHEN MATCHED THEN UPDATE SET x = 1", "a"),
+        ("TRUNCATE TABLE a, b RESTART IDENTITY", "a b"),
+        ("BEGIN; UPDATE a SET x = 1; COMMIT;", "a"),
+        ("DELETE FROM a USING b WHERE a.i = b.i", "a"),
+        ("UPDATE OR IGNORE a SET x = replace(x, 'b', 'c')", "a"),
+        ("REPLACE INTO a VALUES ('; DELETE FROM b')", "a"),
+        ("COPY a (x) FROM STDIN", "a"),
+        ("LOAD DATA INFILE 'f' INTO TABLE a", "a"),
+        ("EXPLAIN ANALYZE DELETE FROM ONLY a", "a"),
+        ("CALL p(1)", None),
+        ("DO $$ BEGIN PERFORM f(); END $$", None),
+        ("UPDATE a SET x = 1; CALL p()", None),
+        ("DELETE a, b FROM a JOIN b", None),
+        ("EXECUTE p", None),
+    ],
+)
+def test_targets_of_raw_sql(sql: str, tables: str | None) -> None:
+    """The tables that a statement writes are told from those that it reads."""
+    assert targets(sql) == (None if tables is None else set(tables.split()))

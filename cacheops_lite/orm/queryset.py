@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router
+from django.db.models.query import MAX_GET_RESULTS
 from django.db.models.sql.constants import SINGLE
 
 from .. import conf
@@ -33,6 +34,9 @@ _DEFAULT = Choice()
 
 #: The op that the next fetch of this context counts as: ``get()`` fetches too.
 _op: ContextVar[str] = ContextVar("cacheops_lite_op", default="fetch")
+
+#: The model of that fetch: on the way to it a field may ask for something else.
+_of: ContextVar[Any] = ContextVar("cacheops_lite_of", default=None)
 
 #: Where the next fetch of this context leaves its shape, for ``get()`` to learn from.
 _shown: ContextVar[list[Any] | None] = ContextVar("cacheops_lite_shown", default=None)
@@ -180,16 +184,16 @@ def clone(original: Callable[..., Any], self: Any) -> Any:
 def fetch_all(original: Callable[..., Any], self: Any) -> Any:
     """``_fetch_all``: rows from the cache, then Django's own prefetching."""
     op = _op.get()
-    if op == "fetch":
+    if op == "fetch" or _of.get() is not self.model:
         if self._result_cache is None:
-            profile = profile_for(self, op)
+            profile = profile_for(self, "fetch")
             if profile is not None:
                 self._result_cache = reads.fetch(_decided(self), profile)
         return original(self)
     shown = _shown.get()
     op_token, shown_token = _op.set("fetch"), _shown.set(None)
     try:
-        if self._result_cache is None:
+        if self._result_cache is None and self.query.high_mark == MAX_GET_RESULTS:
             self._result_cache = _found.get()
         if self._result_cache is None:
             profile = profile_for(self, op)
@@ -216,13 +220,16 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
             return found[0]
         shown = []
     op_token, shown_token, found_token = _op.set("get"), _shown.set(shown), _found.set(found)
+    of_token = _of.set(self.model)
     try:
         return original(self, *args, **kwargs)
     finally:
         _op.reset(op_token)
+        _of.reset(of_token)
         _shown.reset(shown_token)
         _found.reset(found_token)
-        if shown and asked is not None and profile is not None:
+        # Two were shown where a field asked for rows of this very model on the way.
+        if shown and len(shown) == 1 and asked is not None and profile is not None:
             shortcut.learn(self, self.db, profile.db_agnostic, *asked, *shown[0])
 
 
@@ -230,11 +237,12 @@ def one_end(original: Callable[..., Any], self: Any) -> Any:
     """``first`` and ``last``: their fetch counts as op "get" where that is cached."""
     if self._result_cache is not None or profile_for(self, "get") is None:
         return original(self)
-    token = _op.set("get")
+    token, of_token = _op.set("get"), _of.set(self.model)
     try:
         return original(self)
     finally:
         _op.reset(token)
+        _of.reset(of_token)
 
 
 def count(original: Callable[..., Any], self: Any) -> Any:

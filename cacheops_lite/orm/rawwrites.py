@@ -13,6 +13,7 @@ from ..core.entry import UNKNOWN, Change
 from ..exceptions import InvalidationRefused
 from . import collations, registry
 from .rawsql import Kind, classify, commits_in_mysql, text_of, words
+from .targets import targets
 from .transactions import (
     Pending,
     collect,
@@ -27,6 +28,9 @@ from .transactions import (
 #: Databases where DDL commits what is pending, whatever Django thinks.
 _DDL_COMMITS = frozenset({"mysql", "oracle"})
 
+#: Statements that change what a table is, not what its rows are, or only as they say.
+_DEFINITIONS = frozenset({"create", "alter", "drop", "rename", "reindex", "refresh", "cluster"})
+
 
 def executed(cursor: Any, sql: Any, run: Callable[[], Any]) -> Any:
     """Run a statement given to a cursor, and collect what it may have written."""
@@ -34,7 +38,8 @@ def executed(cursor: Any, sql: Any, run: Callable[[], Any]) -> Any:
     state = pending(connection)
     if connection.vendor == "sqlite":
         _watch_cursor(state, cursor)
-    if not conf.current().profiles or (state.explained and _explained(connection, state, sql)):
+    told = state.explained and isinstance(sql, str) and sql in state.explained[-1]
+    if told or not conf.current().profiles:
         return run()
     text = text_of(sql, cursor)
     kind = classify(text)
@@ -43,15 +48,6 @@ def executed(cursor: Any, sql: Any, run: Callable[[], Any]) -> Any:
             state.wal = None
         return _committing(connection, state, text, run)()
     return _HANDLERS[kind](connection, state, text, _committing(connection, state, text, run))
-
-
-def _explained(connection: Any, state: Pending, sql: Any) -> bool:
-    """Whether this is the statement that a compiler tells of: the first name in it is its table.
-
-    Others may run meanwhile: in ``pre_save`` of a field, or in an execute wrapper.
-    """
-    table = connection.ops.quote_name(state.explained[-1])
-    return isinstance(sql, str) and sql.startswith(table, sql.find(table[0]))
 
 
 def called(connection: Any, procname: str, run: Callable[[], Any]) -> Any:
@@ -73,6 +69,8 @@ def copying(cursor: Any, name: str, copy: Callable[..., Any]) -> Callable[..., A
             return copy(*args, **kwargs)
         if name != "copy_from" and classify(text) is Kind.READ:
             return copy(*args, **kwargs)
+        if name == "copy_from":
+            text = f"COPY {text}"
         if name != "copy":
             return _write(connection, state, text, lambda: copy(*args, **kwargs))
         _collect(connection, text)
@@ -118,7 +116,7 @@ def _settled(connection: Any, block: Any) -> Iterator[Any]:
 def _collect(connection: Any, text: str) -> None:
     known = registry.current()
     named = known.named_in(text)
-    if not named or {"truncate", "cascade"} <= set(words(text)):
+    if not named or _reaches_beyond(text, known):
         collect_everything(connection)
         return
     reached = set(named)
@@ -129,6 +127,19 @@ def _collect(connection: Any, text: str) -> None:
             model = known.models[table][0]._meta.concrete_model if table in known.models else None
             change = Change(table, UNKNOWN, UNKNOWN)
             collect(connection, [change], cause="raw SQL", model=model)
+
+
+def _reaches_beyond(text: str, known: registry.Registry) -> bool:
+    """Whether more than the tables that it names may change: a view, a partition, a procedure."""
+    said = words(text)
+    if said and said[0] in _DEFINITIONS:
+        return False
+    written = targets(text)
+    return (
+        written is None
+        or not all(known.named_in(table) for table in written)
+        or {"truncate", "cascade"} <= set(said)
+    )
 
 
 def _write(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
@@ -75,8 +75,8 @@ class Pending:
         self.after: list[Callable[[], None]] = []
         #: ``atomic`` has switched autocommit off, and will switch it on again.
         self.by_atomic = False
-        #: The tables of the statements that compilers are running and tell of themselves.
-        self.explained: list[str] = []
+        #: What compilers are running and tell of themselves: the texts of each one's statements.
+        self.explained: list[Container[str]] = []
         #: A transaction was begun by raw SQL, behind Django's back.
         self.raw = False
         #: Reads may come from a snapshot older than the stamps (REPEATABLE READ and stronger).

@@ -16,7 +16,7 @@ from django.db.models.sql.constants import ROW_COUNT
 
 from .. import conf, engine
 from ..core.entry import UNKNOWN, Change
-from . import predicates, ranges, registry, values
+from . import predicates, ranges, registry, stored, values
 from .rows_lookup import Lookup
 from .transactions import collect, own_transaction, pending
 
@@ -96,6 +96,7 @@ def _inserted(
     ):
         return unknown
     given = {field.column: field for field in query.fields}
+    bends = stored.bends(compiler.connection, ignoring=query.on_conflict == OnConflict.IGNORE)
     read_back = table in registry.current().triggered or bool(predicates.of(fields))
     rows: list[ranges.Row] = []
     for index, obj in enumerate(query.objs):
@@ -106,7 +107,7 @@ def _inserted(
                 value = back[column]
             elif column in given:
                 value = _given_value(query, given[column], obj)
-                read_back = read_back or not _stored_as_given(field)
+                read_back = read_back or not stored.as_given(field, bends)
             elif field.primary_key or field.generated or field.has_db_default():
                 value = models.Value(None)  # the database decides
             else:
@@ -123,7 +124,7 @@ def _inserted(
         if query.on_conflict is None:
             found = _read_back_inserted(compiler, model, fields, returning_fields, returned)
         triggered = table in registry.current().triggered
-        rows = found or [ranges.Row({}) if triggered else _as_given(row) for row in rows]
+        rows = found or [ranges.Row({}) if triggered else stored.surely(row, bends) for row in rows]
     return [Change(table, None, predicates.assume(row, predicates.of(fields))) for row in rows]
 
 
@@ -162,12 +163,6 @@ def _read_back_inserted(
     if found is None or len(found) != len(keys):
         return None
     return list(found.values())
-
-
-def _as_given(row: ranges.Row) -> ranges.Row:
-    """The columns whose value in the statement is surely the one in the table."""
-    known = {column: text for column, text in row.items() if _stored_as_given(row.fields[column])}
-    return ranges.Row(row.fields, known)
 
 
 # -- UPDATE ------------------------------------------------------------------------------------
@@ -237,10 +232,11 @@ def _updated(
         or any(field.generated for field in fields.values())
         or bool(predicates.of(fields))
     )
+    bends = stored.bends(connection)
     for column, (field, value) in assigned.items():
         if column not in fields:
             continue
-        if hasattr(value, "resolve_expression") or not _stored_as_given(field):
+        if hasattr(value, "resolve_expression") or not stored.as_given(field, bends):
             undecided = True
             continue
         if hasattr(value, "prepare_database_save"):
@@ -263,12 +259,12 @@ def _updated(
 
 def _referring_tables(model: Any, assigned: Mapping[str, Any]) -> set[str]:
     """Tables that ON UPDATE rules of the database may change: only if a key is assigned."""
-    if not any(field.column in assigned for field in model._meta.pk_fields):
-        return set()
     return {
         relation.related_model._meta.db_table
         for relation in model._meta.related_objects
-        if relation.related_model is not None and relation.field.concrete
+        if relation.related_model is not None
+        and relation.field.concrete
+        and any(target.column in assigned for target in relation.field.foreign_related_fields)
     } & registry.current().tracked
 
 
@@ -320,29 +316,27 @@ def _row_count(result: Any, result_type: Any) -> int | None:
 
 
 def explained(compiler: Any, run: Callable[[], Any]) -> Any:
-    """Run a statement whose effect is collected by its compiler, not read from its SQL."""
-    tables = pending(compiler.connection).explained
-    tables.append(compiler.query.get_meta().db_table)
+    """Run a statement whose effect is collected by its compiler, not read from its SQL.
+
+    It is known by its text: others may run meanwhile on the same table, in ``pre_save`` of a field
+    or in an execute wrapper.
+    """
+    told: set[str] = set()
+    compiled = compiler.as_sql
+
+    def as_sql(*args: Any, **kwargs: Any) -> Any:
+        found = compiled(*args, **kwargs)
+        told.update(sql for sql, _ in (found if isinstance(found, list) else (found,)))
+        return found
+
+    statements = pending(compiler.connection).explained
+    statements.append(told)
+    compiler.as_sql = as_sql
     try:
         return run()
     finally:
-        tables.pop()
-
-
-#: Fields whose literals every supported database stores as they are given, or refuses.
-_EXACT = frozenset(
-    """AutoField BigAutoField SmallAutoField IntegerField BigIntegerField SmallIntegerField
-    PositiveIntegerField PositiveBigIntegerField PositiveSmallIntegerField BooleanField CharField
-    TextField SlugField URLField EmailField UUIDField DateField DateTimeField TimeField
-    DurationField FilePathField FileField""".split()
-)
-
-
-def _stored_as_given(field: Any) -> bool:
-    """Whether the value in the statement is the value in the table (no rounding, no triggers)."""
-    while getattr(field, "remote_field", None) is not None and field.concrete:
-        field = field.target_field
-    return type(field).__module__.startswith("django.") and field.get_internal_type() in _EXACT
+        del compiler.as_sql
+        statements.pop()
 
 
 def note_of(obj: Any) -> dict[str, Any] | None:

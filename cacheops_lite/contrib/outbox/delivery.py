@@ -83,11 +83,18 @@ def usable(connection: Any) -> bool:
     return found
 
 
+class _Every:
+    """Holds whatever statement is asked for."""
+
+    def __contains__(self, sql: object) -> bool:
+        return True
+
+
 @contextmanager
 def _cursor(connection: Any) -> Iterator[Any]:
     """A cursor whose statements are nobody's business: they change nothing that is cached."""
     explained = transactions.pending(connection).explained
-    explained.append(TABLE)
+    explained.append(_Every())
     try:
         with closing(connection.cursor()) as cursor:
             yield cursor
