@@ -15,6 +15,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -222,15 +223,26 @@ class Engine(Store):
 
     def invalidate(self, changes: Sequence[Change]) -> bool:
         """Invalidate now, outside a transaction. A failure is remembered, and logged."""
-        return run(self.protocol.invalidate(self.transport, changes))
+        done = run(self.protocol.invalidate(self.transport, changes))
+        if not done:
+            _tell_owed({change.table for change in changes})
+        return done
 
     async def ainvalidate(self, changes: Sequence[Change]) -> None:
         """``invalidate`` for async callers."""
-        await self.protocol.invalidate(self.async_transport, changes)
+        if not await self.protocol.invalidate(self.async_transport, changes):
+            await sync_to_async(_tell_owed)({change.table for change in changes})
 
-    def invalidate_tables(self, tables: Iterable[str]) -> bool:
-        """Drop every result that depends on one of the tables (names as ``Engine.table``)."""
-        return run(self.protocol.drop_tables(self.transport, tables))
+    def invalidate_tables(self, tables: Iterable[str], *, told: bool = False) -> bool:
+        """Drop every result that depends on one of the tables (names as ``Engine.table``).
+
+        ``told``: who listens to ``owed`` knows of them already.
+        """
+        names = set(tables)
+        done = run(self.protocol.drop_tables(self.transport, sorted(names)))
+        if not done and not told:
+            _tell_owed(names)
+        return done
 
     def distrust(self, tables: Iterable[str]) -> None:
         """Leave the tables alone until their gens were dropped, which the next read tries."""
@@ -261,6 +273,18 @@ def _module_or_object(path: str) -> Any:
         return import_module(path)
     except ModuleNotFoundError:
         return import_string(path)
+
+
+#: Called with the tables of an invalidation by hand that could not be delivered.
+owed: list[Callable[[set[str]], None]] = []
+
+
+def _tell_owed(tables: set[str]) -> None:
+    for listener in owed:
+        try:
+            listener(tables)
+        except Exception:
+            logger.exception("cacheops_lite: an undelivered invalidation could not be kept")
 
 
 _engine: Engine | None = None

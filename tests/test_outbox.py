@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,18 @@ from django.core.signals import request_finished
 from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from cacheops_lite import InvalidationRefused, conf, engine, invalidate_model, pulse
+from cacheops_lite import (
+    InvalidationRefused,
+    cached,
+    conf,
+    engine,
+    invalidate_all,
+    invalidate_functions,
+    invalidate_model,
+    invalidate_obj,
+    invalidate_tag,
+    pulse,
+)
 from cacheops_lite.contrib.outbox import delivery
 from cacheops_lite.contrib.outbox.models import Undelivered
 from cacheops_lite.orm import registry
@@ -162,12 +174,46 @@ def test_redis_away_leaves_the_row(away: servers.KeyValueServer) -> None:
         assert prime() == ["a", "b"]
 
 
-def test_invalidation_by_hand_is_kept_too(away: servers.KeyValueServer) -> None:
-    """So does what ``invalidate_model()`` could not say."""
+@cached(timeout=60)
+def answer() -> int:
+    return 42
+
+
+async def drop_answer() -> None:
+    await answer.ainvalidate()
+    await engine.current().aclose()
+
+
+BY_HAND: dict[str, tuple[Callable[[], Any], str]] = {
+    "a model": (lambda: invalidate_model(m.Tag), "tests_tag"),
+    "an object": (lambda: invalidate_obj(m.Tag(pk=1, name="a")), "tests_tag"),
+    "all": (invalidate_all, "tests_tag"),
+    "a call": (lambda: answer.invalidate(), "func:tests.test_outbox.answer"),
+    "a call, async": (lambda: asyncio.run(drop_answer()), "func:tests.test_outbox.answer"),
+    "a function": (lambda: answer.invalidate_all(), "func:tests.test_outbox.answer"),
+    "a tag": (lambda: invalidate_tag("red"), engine.TAGS),
+    "functions": (invalidate_functions, engine.FUNCTIONS),
+}
+
+
+@pytest.mark.parametrize("what", BY_HAND)
+@pytest.mark.parametrize("inside", [False, True])
+def test_invalidation_by_hand_is_kept_too(
+    away: servers.KeyValueServer, what: str, inside: bool
+) -> None:
+    """So does what could not be dropped by hand, in a transaction with its commit."""
+    drop, table = BY_HAND[what]
+    if inside and "async" in what:
+        pytest.skip("no transactions there")
     prime()
     away.stop()
-    invalidate_model(m.Tag)
-    assert rows() == ['["tests_tag"]']
+    if inside:
+        with transaction.atomic():
+            drop()
+    else:
+        drop()
+    kept = rows() + rows("other")
+    assert kept and all(f'"{table}"' in row for row in kept), kept
 
 
 def test_a_refused_commit_leaves_nothing(settings: Any, away: servers.KeyValueServer) -> None:

@@ -338,21 +338,12 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     dirty = state.dirty
     state.forget()
     if changes and conf.current().enabled:
-        if not engine.current().invalidate(changes):
-            _note_late(connection, changes)
+        engine.current().invalidate(changes)
         counters.dropped(causes)
         _tell(notes)
     elif changes:
         engine.distrust({change.table for change in changes})
     scope.wrote(dirty)
-
-
-def _note_late(connection: BaseDatabaseWrapper, changes: Iterable[Change]) -> None:
-    # The change is there already: without a note it is owed by this process alone, as ever.
-    try:
-        _note(connection, changes)
-    except DatabaseError:
-        logger.exception("cacheops_lite: the outbox could not be written")
 
 
 def rolled_back(connection: BaseDatabaseWrapper) -> None:

@@ -71,6 +71,17 @@ class Outbox:
             logger.debug("cacheops_lite: a row of the outbox stays: %r", error)
 
 
+def keep(tables: set[str]) -> None:
+    """Leave a row for an invalidation by hand: any database will do, they are all looked at."""
+    for alias in connections:
+        connection = connections[alias]
+        if not transactions.open_transaction(connection) and OUTBOX.write(connection, tables):
+            return
+
+
+OUTBOX = Outbox()
+
+
 def usable(connection: Any) -> bool:
     """Whether this database has the table of the outbox."""
     if getattr(connection, "_cacheops_outbox", False):
@@ -176,7 +187,7 @@ def _told(texts: Iterable[str]) -> bool:
     except StoreUnavailable:
         cache.distrust(tables)
         return False
-    return cache.invalidate_tables(sorted(tables))
+    return cache.invalidate_tables(tables, told=True)
 
 
 # -- now and then ------------------------------------------------------------------------------
@@ -195,6 +206,8 @@ def _found_again(reachable: bool, **kwargs: Any) -> None:
 
 def install() -> None:
     """Let commits leave rows, and processes look for those that stayed."""
-    transactions.outbox = Outbox()
+    transactions.outbox = OUTBOX
+    if keep not in engine.owed:
+        engine.owed.append(keep)
     pulse.register("outbox", look, _interval)
     signals.cache_reachable.connect(_found_again, dispatch_uid="cacheops_lite.outbox")
