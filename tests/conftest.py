@@ -93,13 +93,16 @@ def redis_client(running_servers: None) -> Iterator[redis.Redis]:
 @pytest.fixture(autouse=True)
 def clean_cache(redis_client: redis.Redis) -> Iterator[None]:
     """Each test starts with an empty server and a cache that remembers nothing."""
-    from cacheops_lite.orm import reads
+    from cacheops_lite.orm import lazy, reads
 
-    from .auditing import compare
+    from .auditing import compare, compare_step
 
     redis_client.flushdb()
     reset_cacheops()
     reads.audit[:] = [compare]
+    lazy.audit[:] = [compare_step]
+    # Any test may come across a step for the second time, so each one does.
+    lazy.keep_at_once = True
     yield
     reset_cacheops()
 

@@ -30,10 +30,10 @@ HOUSE: dict[str, list[str]] = {
     "orm": (
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
-        "orm.fingerprint orm.shapes orm.templates "
-        "orm.build orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
+        "orm.fingerprint orm.shapes orm.build orm.templates "
+        "orm.spelling orm.lazy orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
         "orm.scope orm.transactions orm.joining orm.predicates orm.row_hash "
-        "orm.rows_lookup orm.stored orm.writes orm.rawwrites orm.by_hand orm.reads orm.queryset "
+        "orm.rows_lookup orm.stored orm.writes orm.rawwrites orm.by_hand orm.reads orm.singles orm.queryset "
         "orm.explain "
         "orm.patch"
     ).split(),

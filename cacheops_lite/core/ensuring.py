@@ -52,6 +52,20 @@ class Shape:
         self.fetched = list(dict.fromkeys(keys))
         self.known = frozenset(keys)
         self.more: list[bytes] = []
+        #: All that one MGET asks for, the entry first.
+        self.asked = self.fetched
+        self.verdict: Verdict | None = None
+
+
+class Verdict(NamedTuple):
+    """A hit to compare the next look with: where all of this is the same, that is a hit too."""
+
+    #: The list that was asked for, and the values of all but the first, the entry.
+    asked: list[bytes]
+    values: list[bytes | None]
+    server: bytes | Servers
+    #: The entry up to its payload.
+    head: bytes
 
 
 class View(NamedTuple):
@@ -61,6 +75,8 @@ class View(NamedTuple):
     entry: stamps.Entry | None
     values: dict[bytes, bytes | None]
     server: bytes | Servers
+    #: Of an entry that stands to its stamps as it did when it was found valid before.
+    payload: bytes | None = None
 
 
 class Fixed(NamedTuple):

@@ -8,6 +8,7 @@ versions meets on the same keys.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -33,6 +34,7 @@ def scheme_text(conj: Conj) -> str:
     return ",".join(_quoted(column) for column, _ in conj)
 
 
+@lru_cache(maxsize=4096)
 def scheme_columns(text: str) -> tuple[str, ...]:
     """Read the columns back from a scheme as it is kept in Redis."""
     return tuple(unquote(part, errors="surrogatepass") for part in text.split(",")) if text else ()

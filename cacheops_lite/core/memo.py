@@ -11,27 +11,50 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+class _Cell(Generic[V]):
+    __slots__ = ("used", "value")
+
+    def __init__(self, value: V) -> None:
+        self.value = value
+        self.used = False
+
+
 class Recent(Generic[K, V]):
-    """A map of the most recently used items, safe among threads."""
+    """A map of recently used items, safe among threads: reading takes no lock.
+
+    Items leave in the order in which they came, but for those that were used since: these get a
+    second chance (the CLOCK algorithm; Corbató, "A Paging Experiment with the Multics System").
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._items: OrderedDict[K, V] = OrderedDict()
+        self._items: OrderedDict[K, _Cell[V]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        with self._lock:
-            value = self._items.get(key)
-            if value is not None:
-                self._items.move_to_end(key)
-            return value
+        cell = self._items.get(key)
+        if cell is None:
+            return None
+        cell.used = True
+        return cell.value
 
     def set(self, key: K, value: V) -> None:
         with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            if len(self._items) > self.size:
-                self._items.popitem(last=False)
+            cell = self._items.get(key)
+            if cell is not None:
+                cell.value, cell.used = value, True
+                return
+            while len(self._items) >= self.size:
+                oldest, other = self._items.popitem(last=False)
+                if other.used:
+                    other.used = False
+                    self._items[oldest] = other
+            self._items[key] = _Cell(value)
+
+    def items(self) -> list[tuple[K, V]]:
+        """All items, in no order that means anything."""
+        with self._lock:
+            return [(key, cell.value) for key, cell in self._items.items()]
 
     def pop(self, key: K) -> None:
         with self._lock:

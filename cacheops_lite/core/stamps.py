@@ -8,7 +8,9 @@ pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; toke
 schemes   the gen that they belong to · `` scheme=ready`` for each, ready in server ms · ``#`` and
           the first 16 hex digits of the SHA-1 of all before
 entry     format byte · CRC-32 of all that follows (4 bytes) · number of dependencies (2 bytes) ·
-          the lengths of key and stamp of each (2 bytes) · these texts · payload
+          the lengths of key and stamp of each (2 bytes) · these texts · payload; a stamp of hex
+          digits is kept as bytes: ``E`` or (an odd number of digits) ``O``, then the bytes; any
+          other as ``V``, then what it is
 ========  ====================================================================================
 
 A schemes value or an entry that was damaged must not be taken for another, so both carry a check.
@@ -16,19 +18,21 @@ A schemes value or an entry that was damaged must not be taken for another, so b
 
 from __future__ import annotations
 
+import re
 import struct
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Part of every gen. Raise it whenever a value or a key is spelt differently than before: gens of
 #: the other version are then foreign, so that code of both versions can run side by side.
 VERSION: Final = b"1"
-ENTRY_FORMAT: Final = 2
+ENTRY_FORMAT: Final = 3
 _RANDOM = 16
+_HEX = re.compile("[0-9a-f]*").fullmatch
 _CHECK = struct.Struct(">BI")
 _COUNT = struct.Struct(">H")
 _SEAL = 1 + 16
@@ -105,25 +109,53 @@ class Entry(NamedTuple):
     payload: bytes
 
 
+def _short(stamp: bytes) -> bytes:
+    """A stamp in half the bytes."""
+    digits = stamp[1:].decode("latin-1")
+    odd = len(digits) % 2
+    if stamp[:1] == b"s" and _HEX(digits):
+        return (b"O" if odd else b"E") + bytes.fromhex("0" * odd + digits)
+    return b"V" + stamp
+
+
+def _long(short: bytes) -> bytes:
+    kind = short[:1]
+    if kind == b"V":
+        return short[1:]
+    if kind not in (b"E", b"O"):
+        raise ValueError(kind)
+    return b"s" + short[1:].hex()[kind == b"O" :].encode()
+
+
 def pack_entry(stamps: Mapping[bytes, bytes], payload: bytes) -> bytes:
     """Spell an entry."""
-    sizes = [len(text) for pair in stamps.items() for text in pair]
+    texts = [text for key, stamp in stamps.items() for text in (key, _short(stamp))]
+    sizes = list(map(len, texts))
     lengths = struct.pack(f">{len(sizes)}H", *sizes)
-    texts = [text for pair in stamps.items() for text in pair]
     body = b"".join([_COUNT.pack(len(stamps)), lengths, *texts, payload])
     return _CHECK.pack(ENTRY_FORMAT, crc32(body)) + body
+
+
+def is_whole(value: bytes) -> bool:
+    """Tell whether an entry of our format came back as it was stored. Raises ``struct.error``."""
+    version, check = _CHECK.unpack_from(value)
+    found: bool = version == ENTRY_FORMAT and crc32(memoryview(value)[_CHECK.size :]) == check
+    return found
 
 
 def parse_entry(value: bytes) -> Entry | None:
     """Read an entry; None if it is damaged, malformed or of another format."""
     try:
-        version, check = _CHECK.unpack_from(value)
-        if version != ENTRY_FORMAT or crc32(memoryview(value)[_CHECK.size :]) != check:
+        if not is_whole(value):
             return None
         (count,) = _COUNT.unpack_from(value, _CHECK.size)
         sizes = struct.unpack_from(f">{2 * count}H", value, _CHECK.size + _COUNT.size)
-    except struct.error:
+        return _parse(value, count, sizes)
+    except (struct.error, ValueError):
         return None
+
+
+def _parse(value: bytes, count: int, sizes: Sequence[int]) -> Entry | None:
     start = _CHECK.size + _COUNT.size + 4 * count
     if start + sum(sizes) > len(value):
         return None
@@ -131,6 +163,6 @@ def parse_entry(value: bytes) -> Entry | None:
     for index in range(0, 2 * count, 2):
         middle = start + sizes[index]
         end = middle + sizes[index + 1]
-        stamps[value[start:middle]] = value[middle:end]
+        stamps[value[start:middle]] = _long(value[middle:end])
         start = end
     return Entry(stamps, value[start:])

@@ -107,7 +107,7 @@ class Writing(State):
         for table in ticket.failed if committed else ():
             keys[table][self.keys.gen(table)] = None
         if await self._bump(
-            transport, ticket.token, keys, ticket.changes if committed else {}, committed=committed
+            transport, ticket, keys, ticket.changes if committed else {}, committed=committed
         ):
             self.overdue.discard(ticket.changes, ticket.token)
             return True
@@ -119,10 +119,10 @@ class Writing(State):
         """Drop what changes outside a transaction touch. False if it failed: it is done later."""
         ticket = Ticket(self.token(), by_table(changes), self.monotonic())
         keys = {
-            table: self._touched(table, some, self._known(table)).keys
-            for table, some in ticket.changes.items()
+            table: self._touched_by(ticket, table, self._known(table)).keys
+            for table in ticket.changes
         }
-        if await self._bump(transport, ticket.token, keys, ticket.changes, committed=True):
+        if await self._bump(transport, ticket, keys, ticket.changes, committed=True):
             return True
         self._owe(ticket, ticket.changes, 0)
         return False
@@ -146,7 +146,8 @@ class Writing(State):
 
     async def _settle(self, transport: Transport, due: Mapping[str, Iterable[bytes]]) -> bool:
         keys = {table: {self.keys.gen(table): None} for table in due}
-        if not await self._bump(transport, self.token(), keys, {}, committed=True):
+        ticket = Ticket(self.token(), {}, self.monotonic())
+        if not await self._bump(transport, ticket, keys, {}, committed=True):
             return False
         for table, tokens in due.items():
             for token in tokens:
@@ -174,8 +175,16 @@ class Writing(State):
                 return Touched({any_row: None, self.keys.gen(table): None}, False)
         return Touched(keys, False)
 
+    def _touched_by(self, ticket: Ticket, table: str, schemes: tuple[str, ...]) -> Touched:
+        """What the changes of a ticket touch: spelt once."""
+        found: Touched | None = ticket.touched.get((table, schemes))
+        if found is None:
+            found = self._touched(table, ticket.changes[table], schemes)
+            ticket.touched[table, schemes] = found
+        return found
+
     def _missing(
-        self, table: str, changes: Iterable[Change], seen: Seen, done: Collection[bytes]
+        self, ticket: Ticket, table: str, seen: Seen, done: Collection[bytes]
     ) -> dict[bytes, None]:
         """What must be marked or dropped besides, now that the schemes in use have been seen."""
         gen = self.keys.gen(table)
@@ -183,8 +192,8 @@ class Writing(State):
             return {}
         if self.mismatch(seen):
             return {gen: None}
-        touched = self._touched(
-            table, changes, seen.schemes.names if seen.schemes is not None else ()
+        touched = self._touched_by(
+            ticket, table, seen.schemes.names if seen.schemes is not None else ()
         )
         if touched.unknown:
             return {gen: None} if seen.gen is not None else {}
@@ -211,9 +220,9 @@ class Writing(State):
 
     async def _mark(self, transport: Transport, ticket: Ticket) -> None:
         tables = {
-            table: self._touched(table, changes, self._known(table)).keys
+            table: self._touched_by(ticket, table, self._known(table)).keys
             | ticket.marked.get(table, {})
-            for table, changes in ticket.changes.items()
+            for table in ticket.changes
         }
         args = [ticket.token, b"%d" % self.mark_ttl_ms]
         try:
@@ -227,11 +236,7 @@ class Writing(State):
                 tables = {
                     table: more
                     for table, sight in seen.items()
-                    if (
-                        more := self._missing(
-                            table, ticket.changes[table], sight, ticket.marked[table]
-                        )
-                    )
+                    if (more := self._missing(ticket, table, sight, ticket.marked[table]))
                 }
         except StoreUnavailable:
             ticket.failed.update(ticket.changes)
@@ -244,20 +249,20 @@ class Writing(State):
     async def _bump(
         self,
         transport: Transport,
-        token: bytes,
+        ticket: Ticket,
         tables: Mapping[str, dict[bytes, None]],
-        changes: Mapping[str, list[Change]],
+        changes: Iterable[str],
         *,
         committed: bool,
     ) -> bool:
-        """Take our token from the keys; for changes also drop what the schemes seen now add."""
-        args = [token, b"%d" % (self.lag_ms if committed else 0)]
+        """Take our token from the keys; of changed tables also drop what schemes seen now add."""
+        args = [ticket.token, b"%d" % (self.lag_ms if committed else 0)]
         try:
             seen = await self._send(transport, "bump", tables, args)
             more = {
                 table: keys
-                for table, some in changes.items()
-                if (keys := self._missing(table, some, seen[table], tables[table]))
+                for table in changes
+                if (keys := self._missing(ticket, table, seen[table], tables[table]))
             }
             await self._send(transport, "bump", more, args)
         except StoreUnavailable:

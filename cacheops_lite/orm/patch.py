@@ -16,10 +16,11 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet, signals
 from django.db.models.deletion import Collector
 from django.db.models.manager import BaseManager
+from django.db.models.query_utils import RegisterLookupMixin
 from django.db.models.sql import compiler as compilers
 from django.db.models.sql.constants import ROW_COUNT
 
-from . import by_hand, queryset, rawwrites, registry, testcases, transactions, writes
+from . import by_hand, lazy, queryset, rawwrites, registry, testcases, transactions, writes
 
 _MISSING = object()
 
@@ -94,7 +95,7 @@ def _around(function: Wrapper) -> Callable[[Wrapper], Wrapper]:
     return make
 
 
-def _new(function: Wrapper) -> Callable[[Any], Wrapper]:
+def _new(function: Any) -> Callable[[Any], Wrapper]:
     """A method that was not there before."""
     return lambda original: function
 
@@ -118,6 +119,13 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     ):  # fmt: skip
         yield QuerySet, name, _new(getattr(queryset, name))
         yield BaseManager, name, _through_queryset(name)
+    yield RegisterLookupMixin, "_clear_cached_class_lookups", _lookups_changed
+    yield QuerySet, "_query", _new(lazy.OwnQuery())
+    yield BaseManager, "get_queryset", _around(lazy.begin)
+    for name in lazy.STEPS:
+        yield QuerySet, name, _around(lazy.step(name))
+    for name in ("__getstate__", "__deepcopy__"):
+        yield QuerySet, name, _around(lazy.materialized)
     yield QuerySet, "_clone", _around(queryset.clone)
     yield QuerySet, "_fetch_all", _around(queryset.fetch_all)
     yield QuerySet, "get", _around(queryset.get)
@@ -156,6 +164,17 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
 
 def _assignments_in_tests() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield transaction.Atomic, "__exit__", _around(_leave_atomic)
+
+
+def _lookups_changed(original: Any) -> Any:
+    """Another lookup: the same arguments may mean another query from now on."""
+
+    @wraps(original)
+    def changed(cls: Any) -> None:
+        original.__func__(cls)
+        lazy.reset()
+
+    return classmethod(changed)
 
 
 def _hearing(heard: Callable[..., None], original: Wrapper) -> Wrapper:

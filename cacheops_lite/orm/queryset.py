@@ -18,7 +18,7 @@ from django.db.models.sql.constants import SINGLE
 
 from .. import conf
 from ..core.memo import Recent
-from . import reads, shortcut
+from . import lazy, reads, shortcut, singles
 
 
 class Choice(NamedTuple):
@@ -72,7 +72,10 @@ def profile_for(queryset: Any, op: str) -> conf.Profile | None:
     if model is None or model.__module__ == "__fake__":  # a model of a migration
         return None
     profile = settings.profile(model._meta.label_lower)
-    if profile is None or queryset._for_write or queryset.query.select_for_update:
+    if profile is None or queryset._for_write:
+        return None
+    # A queryset of remembered steps locks nothing: there is no such step.
+    if lazy.node_of(queryset) is None and queryset.query.select_for_update:
         return None
     if chosen.ops is None:
         return profile if op in profile.ops else None
@@ -138,6 +141,8 @@ def _with(queryset: Any, **changes: Any) -> Any:
     current = choice(queryset)
     target = queryset if current.inplace or changes.get("inplace") else queryset._chain()
     target._cacheops = current._replace(**changes)
+    if target._cacheops.inplace:
+        lazy.materialize(target)
     return target
 
 
@@ -171,6 +176,9 @@ def _decided(queryset: Any) -> Any:
 
 def clone(original: Callable[..., Any], self: Any) -> Any:
     """``_clone``: a copy keeps what was chosen."""
+    copy = lazy.copy(self)
+    if copy is not None:
+        return copy
     chosen = self.__dict__.get("_cacheops")
     if chosen is None:
         return original(self)
@@ -183,6 +191,10 @@ def clone(original: Callable[..., Any], self: Any) -> Any:
 
 def fetch_all(original: Callable[..., Any], self: Any) -> Any:
     """``_fetch_all``: rows from the cache, then Django's own prefetching."""
+    if self._result_cache is not None and (
+        self._prefetch_done or not self._prefetch_related_lookups
+    ):
+        return None
     op = _op.get()
     if op == "fetch" or _of.get() is not self.model:
         if self._result_cache is None:
@@ -207,17 +219,27 @@ def fetch_all(original: Callable[..., Any], self: Any) -> Any:
 
 def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     """``get``: the short way where it is exact, else Django's, whose fetch counts as op "get"."""
-    asked = shortcut.condition(args, kwargs)
     profile = profile_for(self, "get")
     if profile is None and not conf.current().active:
         return original(self, *args, **kwargs)
     self = _decided(self)
-    shown: list[Any] | None = None
+    asked: tuple[str, Any] | None = None
+    shown: list[reads.Shown] | None = None
     found: list[Any] | None = None
-    if asked is not None and profile is not None and shortcut.untouched(self):
-        found = reads.get(self, *asked, profile)
-        if found is not None and len(found) == 1:
-            return found[0]
+    place = _get_place(self, profile, args, kwargs) if profile is not None else None
+    if profile is not None:
+        if place is not None:
+            found = reads.get_at(self, place, args, kwargs, profile)
+            if found is not None and len(found) == 1:
+                return found[0]
+        if found is None:
+            asked = shortcut.condition(args, kwargs)
+            if asked is not None and not shortcut.untouched(self):
+                asked = None
+            if asked is not None:
+                found = reads.get(self, place, *asked, profile)
+                if found is not None and len(found) == 1:
+                    return found[0]
         shown = []
     op_token, shown_token, found_token = _op.set("get"), _shown.set(shown), _found.set(found)
     of_token = _of.set(self.model)
@@ -229,8 +251,21 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
         _shown.reset(shown_token)
         _found.reset(found_token)
         # Two were shown where a field asked for rows of this very model on the way.
-        if shown and len(shown) == 1 and asked is not None and profile is not None:
-            shortcut.learn(self, self.db, profile.db_agnostic, *asked, *shown[0])
+        if shown and len(shown) == 1 and profile is not None:
+            if place is not None:
+                reads.keep(place, shown[0].hot)
+            if asked is not None:
+                key, shape, _ = shown[0]
+                shortcut.learn(self, self.db, profile.db_agnostic, *asked, key, shape)
+
+
+def _get_place(queryset: Any, profile: conf.Profile, args: Any, kwargs: Any) -> Any:
+    """Where the answer of this very ``get()`` is remembered; ``None`` if it cannot be."""
+    node = lazy.node_of(queryset)
+    if node is None or queryset._prefetch_related_lookups or queryset._sticky_filter:
+        return None
+    called = lazy.call_key(queryset, node, "get", args, kwargs)
+    return called and (called, queryset.db, profile.db_agnostic)
 
 
 def one_end(original: Callable[..., Any], self: Any) -> Any:
@@ -263,14 +298,20 @@ def _single_op(original: Callable[..., Any], queryset: Any, op: str) -> Any:
         return original(queryset)
     queryset = _decided(queryset)
 
+    return singles.single(queryset, op, profile, _asking(original, queryset))
+
+
+def _asking(original: Callable[..., Any], *args: Any, **kwargs: Any) -> singles.Ask:
+    """Django's method, its one-row query handed to a hook."""
+
     def ask(hook: Any) -> Any:
         token = _single.set(hook)
         try:
-            return original(queryset)
+            return original(*args, **kwargs)
         finally:
             _single.reset(token)
 
-    return reads.single(queryset, op, profile, ask)
+    return ask
 
 
 def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -279,11 +320,8 @@ def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any
     if profile is None:
         return original(self, *args, **kwargs)
     self = _decided(self)
-    token = _single.set(reads.Single(self.model, self.db, profile, "aggregate"))
-    try:
-        return original(self, *args, **kwargs)
-    finally:
-        _single.reset(token)
+    ask = _asking(original, self, *args, **kwargs)
+    return singles.aggregate(self, args, kwargs, profile, ask)
 
 
 def execute_sql(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
-from django.db.models.sql.constants import SINGLE
-from django.db.models.sql.query import Query
 from django.utils.asyncio import async_unsafe
 
 from .. import conf, counters, engine, pulse, signals
@@ -25,6 +23,7 @@ from . import (
     collations,
     conditions,
     fingerprint,
+    lazy,
     registry,
     rows,
     scope,
@@ -56,6 +55,21 @@ class Attempt(NamedTuple):
     params: tuple[Any, ...] = ()
 
 
+class Hot(NamedTuple):
+    """What answers a call at a node of remembered steps: its plan, and how rows become results."""
+
+    plan: Plan
+    produce: Any
+
+
+class Shown(NamedTuple):
+    """What a fetch tells ``get()``, which asked for it: its shape and key, and what it was."""
+
+    key: Any
+    shape: Shape
+    hot: Hot
+
+
 class _Unencodable(Exception):
     """Rows that were loaded and cannot be stored."""
 
@@ -69,7 +83,9 @@ _plans: Recent[bytes, Plan] = Recent(4096)
 _templates: Recent[Any, templates.Template] = Recent(4096)
 #: Plans under the names that keys carry; not kept where a prefix function decides at each call.
 _ready: Recent[bytes, ReadPlan] = Recent(8192)
-for _memo in (_plans, _templates, _ready):
+#: (node, method, its arguments …) -> all that is needed to answer.
+_hot: Recent[Any, Hot] = Recent(8192)
+for _memo in (_plans, _templates, _ready, _hot):
     conf.on_reset(_memo.clear)
     collations.on_forget(_memo.clear)
 
@@ -248,32 +264,43 @@ def fetch(
     queryset: Any,
     profile: conf.Profile,
     op: str = "fetch",
-    shown: list[tuple[Any, Shape]] | None = None,
+    shown: list[Shown] | None = None,
 ) -> list[Any]:
-    """The results of a queryset, through the cache; ``shown`` is given its shape and key."""
-    query, using = queryset._query, queryset.db
+    """The results of a queryset, through the cache; ``shown`` is told what it was."""
+    using = queryset.db
     model = queryset.model
+    node = lazy.node_of(queryset)
+    place: Any = None
+    if node is not None:
+        ordering = tuple(map(str, model._meta.ordering)) if model._meta.ordering else ()
+        place = (node.serial, using, profile.db_agnostic, queryset._iterable_class,
+                 queryset._fields, ordering)  # fmt: skip
+        hot = hot_at(place, using, profile, queryset, node.query)
+        if hot is not None:
+            return rows.produce(queryset, hot.produce, through(
+                hot.plan, model, using, profile, op,
+                lambda: rows.load_rows(queryset.query.get_compiler(using)),
+            ).value)  # fmt: skip
+    query = queryset.query
     shape = shape_of(query)
     key = (
         shape and (shape.structure, using, profile.db_agnostic, queryset._iterable_class,
                    queryset._fields)
     )  # fmt: skip
-    if shown is not None and shape is not None:
-        shown.append((key, shape))
     packs = packing(queryset)
-    quick = _quick(shape, key, query, using, profile, packs)
+    quick = quick_plan(shape, key, query, using, profile, packs)
     if quick is not None:
-        compilers: list[Any] = []
-
-        def compile_and_load() -> rows.Rows:
-            compilers.append(query.get_compiler(using))
-            return rows.load_rows(compilers[0])
-
-        outcome = through(quick.plan, model, using, profile, op, compile_and_load)
+        _keep(place, shape, key, Hot(*quick), shown)
+        outcome = through(
+            quick.plan, model, using, profile, op,
+            lambda: rows.load_rows(query.get_compiler(using)),
+        )  # fmt: skip
         return rows.produce(queryset, quick.produce, outcome.value)
-    tried = attempt(queryset.query, using, profile, "rows", packs)
+    tried = attempt(query, using, profile, "rows", packs)
     if shape is not None and tried.plan is not None and not tried.plan.reason:
-        _learn(shape, key, tried)
+        made = learn(shape, key, tried)
+        if made is not None:
+            _keep(place, shape, key, Hot(tried.plan, made.produce), shown)
     if tried.plan is None or tried.reason:
         counters.add(counters.line(model, op).uncached, tried.reason, counters.MOST_REASONS)
         return rows.evaluate(queryset, tried.compiler)
@@ -281,7 +308,51 @@ def fetch(
     return rows.replay(queryset, tried.compiler, outcome.value)
 
 
-def get(queryset: Any, name: str, value: Any, profile: conf.Profile) -> list[Any] | None:
+def hot_at(
+    place: Any, using: str, profile: conf.Profile, queryset: Any, query: Any, op: str = ""
+) -> Hot | None:
+    """What was kept for a call at a node, if it may be read now."""
+    hot = _hot.get(place)
+    if hot is None or transactions.read_refusal(using, hot.plan.tables):
+        return None
+    for check in audit:
+        check(query, using, profile, op or packing(queryset), hot.plan)
+    return hot
+
+
+def keep(place: Any, hot: Hot) -> None:
+    """Remember what answers a call at a node."""
+    _hot.set(place, hot)
+
+
+def _keep(place: Any, shape: Any, key: Any, hot: Hot, shown: list[Shown] | None) -> None:
+    if place is not None:
+        keep(place, hot)
+    if shown is not None:
+        shown.append(Shown(key, shape, hot))
+
+
+def get_at(
+    queryset: Any, place: Any, args: Any, kwargs: Any, profile: conf.Profile
+) -> list[Any] | None:
+    """The results of a ``get()`` that was asked for before at this node, or ``None``."""
+    using = queryset.db
+    hot = _hot.get(place)
+    if hot is None or transactions.read_refusal(using, hot.plan.tables):
+        return None
+    for check in audit:
+        query = shortcut.long_query(queryset._chain(), args, kwargs)
+        check(query, using, profile, packing(queryset), hot.plan)
+    outcome = through(
+        hot.plan, queryset.model, using, profile, "get",
+        lambda: shortcut.load(queryset, args, kwargs),
+    )  # fmt: skip
+    return rows.produce(queryset, hot.produce, outcome.value)
+
+
+def get(
+    queryset: Any, place: Any, name: str, value: Any, profile: conf.Profile
+) -> list[Any] | None:
     """The results of ``get(name=value)`` on an untouched manager, or ``None`` to go the long way.
 
     At most one row is answered: what ``get()`` says of none or many is said the long way.
@@ -295,16 +366,19 @@ def get(queryset: Any, name: str, value: Any, profile: conf.Profile) -> list[Any
     plan = template.fill([slot], None, connections[using])
     if plan is None or transactions.read_refusal(using, plan.tables):
         return None
+    asked = {name: value}
     for check in audit:
-        query = shortcut.long_query(queryset, name, value)
+        query = shortcut.long_query(queryset, (), asked)
         check(query, using, profile, packing(queryset), plan)
+    if place is not None:
+        keep(place, Hot(plan, template.produce))
     outcome = through(
-        plan, queryset.model, using, profile, "get", lambda: shortcut.load(queryset, name, value)
+        plan, queryset.model, using, profile, "get", lambda: shortcut.load(queryset, (), asked)
     )
     return rows.produce(queryset, template.produce, outcome.value)
 
 
-def _quick(
+def quick_plan(
     shape: Shape | None, key: Any, query: Any, using: str, profile: conf.Profile, packs: str
 ) -> templates.Quick | None:
     """The plan of a query of a known shape that may be read now, without compiling it."""
@@ -319,10 +393,12 @@ def _quick(
     return templates.Quick(plan, template.produce)
 
 
-def _learn(shape: Shape, key: Any, tried: Attempt) -> None:
+def learn(shape: Shape, key: Any, tried: Attempt) -> templates.Template | None:
+    """Keep what compiling a query taught for others of its shape."""
     made = templates.make(shape, tried.compiler, tried.plan, tried.sql_hash, tried.params)
     if made is not None and _templates.get(key) is None:
         _templates.set(key, made)
+    return made
 
 
 def packing(queryset: Any) -> str:
@@ -330,84 +406,3 @@ def packing(queryset: Any) -> str:
     kind = queryset._iterable_class
     names = ",".join(map(str, queryset._fields)) if queryset._fields else ""
     return f"{queryset.model._meta.label}|{kind.__module__}.{kind.__qualname__}|{names}"
-
-
-# -- single results ----------------------------------------------------------------------------
-
-
-class Single:
-    """Runs the one-row query that Django is about to make for count, exists or aggregate."""
-
-    def __init__(self, model: Any, using: str, profile: conf.Profile, op: str) -> None:
-        self.model, self.using, self.profile, self.op = model, using, profile, op
-        #: What was compiled and run, for learning its template.
-        self.tried: Attempt | None = None
-
-    def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
-        tried = self.tried = plan_compiler(compiler, self.using, self.profile, SINGLE, "")
-        if tried.plan is None or tried.reason:
-            line = counters.line(self.model, self.op)
-            counters.add(line.uncached, tried.reason, counters.MOST_REASONS)
-            return execute()
-
-        def load() -> rows.Rows:
-            row = execute()
-            return [] if row is None else [tuple(row)]
-
-        found = through(tried.plan, self.model, self.using, self.profile, self.op, load).value
-        return found[0] if found else None
-
-
-class Recorder:
-    """Runs a one-row query and keeps the row, when the answer's key is known already."""
-
-    def __init__(self) -> None:
-        self.rows: rows.Rows = []
-
-    def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
-        row = execute()
-        self.rows = [] if row is None else [tuple(row)]
-        return row
-
-
-def single(
-    queryset: Any,
-    op: str,
-    profile: conf.Profile,
-    ask: Callable[[Callable[[Any, Callable[[], Any]], Any]], Any],
-) -> Any:
-    """``count()`` or ``exists()`` through the cache.
-
-    ``ask(hook)`` runs Django's method and hands its one-row query to ``hook``.
-    """
-    using = queryset.db
-    shape = shape_of(queryset._query)
-    key = shape and (shape.structure, using, profile.db_agnostic, op)
-    quick = _quick(shape, key, queryset._query, using, profile, op)
-    if quick is not None:
-
-        def load() -> rows.Rows:
-            recorder = Recorder()
-            ask(recorder)
-            return recorder.rows
-
-        found = through(quick.plan, queryset.model, using, profile, op, load).value
-        return _single_value(op, found)
-    hook = Single(queryset.model, using, profile, op)
-    answer = ask(hook)
-    tried = hook.tried
-    if (
-        shape is not None
-        and tried is not None
-        and tried.plan is not None
-        and not tried.plan.reason
-        and tried.compiler.query.__class__ is Query
-    ):
-        _learn(shape, key, tried)
-    return answer
-
-
-def _single_value(op: str, found: rows.Rows) -> Any:
-    if op == "exists":
-        return bool(found)
-    return int(found[0][0]) if found else 0

@@ -7,14 +7,14 @@ deferred fields, named tuples and custom iterables behave as they do uncached.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import connections
 from django.db.models.sql.constants import MULTI
 
-from .build import builder
-
-Rows = list[tuple[Any, ...]]
+from .build import Rows as Rows
+from .build import directly
 
 
 def load_rows(compiler: Any) -> Rows:
@@ -42,6 +42,21 @@ def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
     return evaluate(queryset, compiler)
 
 
+#: Where a column stands, its converters, its expression: what ``get_converters`` tells.
+Converter = tuple[int, Any, Any]
+
+
+def converted(row: Any, converters: Iterable[Converter], connection: Any) -> tuple[Any, ...]:
+    """A row as the driver gave it, converted as ``SQLCompiler.apply_converters`` does."""
+    values = list(row)
+    for place, functions, expression in converters:
+        value = values[place]
+        for function in functions:
+            value = function(value, expression, connection)
+        values[place] = value
+    return tuple(values)
+
+
 class _Replayer:
     """As much of a compiler as iterables ask for, when nothing has to be compiled."""
 
@@ -60,9 +75,9 @@ class _Replayer:
 
 def produce(queryset: Any, produced: Any, rows: Rows) -> list[Any]:
     """What iterating the queryset gives for these rows, without compiling it."""
-    build = builder(queryset, produced)
-    if build is not None:
-        return build(rows)
+    found = directly(queryset, produced, rows)
+    if found is not None:
+        return found
     replayer = _Replayer(queryset._query, queryset.db, produced, rows)
     return list(queryset._iterable_class(_staged(queryset, replayer)))
 

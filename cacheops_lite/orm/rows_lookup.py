@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db import DataError
 from django.db.models import F, TextField
+from django.db.models.expressions import Col
 from django.db.models.functions import Cast
+from django.db.models.lookups import Exact
 from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
 from .. import conf
+from ..core.memo import Recent
 from . import predicates, values, volatile, walk
 from .ranges import Row
+from .rows import Converter, converted
 from .transactions import open_transaction, pending
 
 
@@ -36,6 +41,9 @@ class Lookup:
         """
         if query.is_empty():
             return {}
+        key = _key_of(query, self.model)
+        if key is not None:
+            return self._by_key(key, changes_keys=changes_keys)
         plain = query.chain(klass=Query)
         plain.select_related = False
         plain.clear_ordering(force=True)
@@ -63,16 +71,71 @@ class Lookup:
         query.add_filter("pk__in", list(pks))
         return self._run(query, lock=False, changes_keys=False)
 
-    def _run(self, query: Any, *, lock: bool, changes_keys: bool) -> dict[Any, Row] | None:
-        pk_fields = self.model._meta.pk_fields
+    def _by_key(self, key: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
+        """The one row that a statement names by its primary key.
+
+        Nothing need be read if the key is all that the schemes ask for: it is known, and whether
+        there is such a row says the statement.
+        """
+        pk = self.model._meta.pk
+        if not self.predicates and self.fields.keys() <= {pk.column}:
+            text = values.text(pk, key)
+            if text is not None:
+                return {key: Row(self.fields, {pk.column: text} if self.fields else {})}
+        lock = _lock_kind(self.connection, changes_keys)
+        place = (self.model, self.connection.alias, tuple(self.fields), self.predicates, lock)
+        known = _statements.get(place)
+        if known is None:
+            query: Any = Query(self.model)
+            query.add_filter("pk", key)
+            self._select(query)
+            texts = self._add_texts(query) if lock == "sqlite" else {}
+            self._lock(query, changes_keys)
+            known = _statement(query.get_compiler(self.connection.alias), texts)
+            _statements.set(place, known)
+        elif lock == "sqlite":
+            self._take_write_lock()
+        rows = self._unless_formless(lambda: self._found(known, key))
+        return None if rows is None else {row[0]: self._row(row, known.texts) for row in rows}
+
+    def _found(self, known: _Statement, key: Any) -> Iterator[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            value = self.model._meta.pk.get_db_prep_value(key, self.connection)
+            cursor.execute(known.sql, (value,))
+            found = cursor.fetchall()
+        return (converted(row, known.converters, self.connection) for row in found)
+
+    def _select(self, query: Any) -> None:
+        """Ask for the primary key, then for the fields."""
         query.clear_select_clause()
         query.distinct = False
+        query.add_fields([field.attname for field in self._selected()])
+
+    def _selected(self) -> list[Any]:
+        pk_fields = self.model._meta.pk_fields
         asked: Any = self.fields.values()
         if self.predicates:
             asked = self.model._meta.local_concrete_fields  # they are asked about whole objects
-        extra = [field for field in asked if field not in pk_fields]
-        selected = [*pk_fields, *extra]
-        query.add_fields([field.attname for field in selected])
+        return [*pk_fields, *(field for field in asked if field not in pk_fields)]
+
+    def _row(self, row: Sequence[Any], texts: Mapping[str, int]) -> Row:
+        selected = self._selected()
+        known = {
+            field.column: text
+            for field, value in zip(selected, row, strict=False)
+            if field.column in self.fields
+            and (text := values.text(field, value)) is not None
+            and (field.column not in texts or _kept_as(text, row[texts[field.column]]))
+        }
+        if self.predicates:
+            given = {field.attname: value for field, value in zip(selected, row, strict=False)}
+            alias = self.connection.alias
+            known |= predicates.answers(self.model, self.predicates, alias, given)
+        return Row(self.fields, known)
+
+    def _run(self, query: Any, *, lock: bool, changes_keys: bool) -> dict[Any, Row] | None:
+        keys = len(self.model._meta.pk_fields)
+        self._select(query)
         query.set_limits(high=self.limit + 1)
         texts = self._add_texts(query) if self.connection.vendor == "sqlite" else {}
         if lock:
@@ -82,19 +145,7 @@ class Lookup:
             return None
         found: dict[Any, Row] = {}
         for row in asked:
-            key = row[0] if len(pk_fields) == 1 else tuple(row[: len(pk_fields)])
-            known = {
-                field.column: text
-                for field, value in zip(selected, row, strict=False)
-                if field.column in self.fields
-                and (text := values.text(field, value)) is not None
-                and (field.column not in texts or _kept_as(text, row[texts[field.column]]))
-            }
-            if self.predicates:
-                given = {field.attname: value for field, value in zip(selected, row, strict=False)}
-                alias = self.connection.alias
-                known |= predicates.answers(self.model, self.predicates, alias, given)
-            found[key] = Row(self.fields, known)
+            found[row[0] if keys == 1 else tuple(row[:keys])] = self._row(row, texts)
         return found
 
     def _add_texts(self, query: Any) -> dict[str, int]:
@@ -112,19 +163,25 @@ class Lookup:
         return found
 
     def _ask(self, query: Any) -> list[Any] | None:
+        compiler = query.get_compiler(self.connection.alias)
+        return self._unless_formless(
+            lambda: compiler.results_iter(list(compiler.execute_sql(MULTI)))
+        )
+
+    def _unless_formless(self, ask: Callable[[], Iterable[Any]]) -> list[Any] | None:
         """The rows, or ``None`` where a value has no form in Python.
 
-        The statement may well go through all the same: it must not fail for being looked at.
+        ``ask`` runs the statement and gives what converts its rows. The statement may well go
+        through all the same: it must not fail for being looked at.
         """
-        compiler = query.get_compiler(self.connection.alias)
         try:
-            stored = list(compiler.execute_sql(MULTI))
+            stored = ask()
         except DataError:
             if self.connection.vendor == "postgresql" and self._transaction_failed():
                 raise
             return None
         try:
-            return list(compiler.results_iter(stored))
+            return list(stored)
         except Exception:
             return None
 
@@ -167,6 +224,51 @@ _LOOSE = frozenset({"int", "duration", "date", "datetime", "time"})
 
 def _kept_as(text: str, kept: str | None) -> bool:
     return text == kept if kept is not None else text == values.NULL
+
+
+class _Statement(NamedTuple):
+    """A SELECT of one row by its key, compiled, and how its columns are converted."""
+
+    sql: str
+    converters: tuple[Converter, ...]
+    #: Where the columns stand as SQLite keeps them.
+    texts: Mapping[str, int]
+
+
+#: (model, alias, columns, predicates, lock) -> the statement that reads them.
+_statements: Recent[tuple[Any, ...], _Statement] = Recent(512)
+conf.on_reset(_statements.clear)
+
+#: Keys whose value in a statement is the value of the row that it finds, and their bits.
+_PLAIN_KEYS = {"AutoField": 31, "BigAutoField": 63, "SmallAutoField": 15, "UUIDField": 0}
+
+
+def _statement(compiler: Any, texts: Mapping[str, int]) -> _Statement:
+    sql, _ = compiler.as_sql()
+    converters = compiler.get_converters([column[0] for column in compiler.select])
+    return _Statement(sql, tuple((place, *found) for place, found in converters.items()), texts)
+
+
+def _lock_kind(connection: Any, changes_keys: bool) -> str:
+    return "sqlite" if connection.vendor == "sqlite" else "key" if changes_keys else "row"
+
+
+def _key_of(query: Any, model: Any) -> Any | None:
+    """The primary key that is all of a statement's condition; ``None`` if there is more to it."""
+    children, pk = query.where.children, model._meta.pk
+    if len(children) != 1 or query.where.negated or len(query.alias_map) > 1:
+        return None
+    leaf = children[0]
+    exact = isinstance(leaf, Exact) and type(leaf).__module__ == Exact.__module__
+    if not exact or type(leaf.lhs) is not Col or leaf.lhs.target is not pk:
+        return None
+    bits = _PLAIN_KEYS.get(pk.get_internal_type())
+    key = leaf.rhs
+    if bits is None or not type(pk).__module__.startswith("django."):
+        return None
+    if type(key) is int:
+        return key if -(1 << bits) <= key < 1 << bits else None  # else Django asks nobody
+    return key if type(key) is UUID else None
 
 
 def _single_table(query: Any) -> bool:

@@ -62,7 +62,6 @@ def shape_of(query: Any) -> Shape | None:
         or query.subquery
         or query.external_aliases
         or query._filtered_relations
-        or query.extra
         or "get_compiler" in query.__dict__
     ):
         return None
@@ -84,6 +83,9 @@ def shape_of(query: Any) -> Shape | None:
     joins = _joins(query) if alias_map else ()
     if joins is None:
         return None
+    extra = _extra(query) if query.extra else ()
+    if extra is None:
+        return None
     related = query.select_related
     if query.default_ordering and not order_by:
         # No text comes first: ``order_by()`` could be given the same names, and "?" among them.
@@ -95,10 +97,21 @@ def shape_of(query: Any) -> Shape | None:
             query.default_ordering, query.standard_ordering, query.low_mark, query.high_mark,
             query.distinct, related if type(related) is bool else _frozen(related),
             query.max_depth, frozenset(fields), defer, query.values_select,
-            tuple(query.selected) if query.selected else None, query.alias_prefix,
+            tuple(query.selected) if query.selected else None, query.alias_prefix, extra,
         ),
         slots,
     )  # fmt: skip
+
+
+def _extra(query: Any) -> tuple[Any, ...] | None:
+    """``extra(select=…)`` without parameters: what ``prefetch_related`` adds."""
+    if any(params for _, params in query.extra.values()):
+        return None
+    mask = query.extra_select_mask
+    return (
+        tuple((name, sql) for name, (sql, _) in query.extra.items()),
+        None if mask is None else frozenset(mask),
+    )
 
 
 def _frozen(tree: Any) -> Any:

@@ -15,7 +15,7 @@ from django.db.models.sql.query import Query
 
 from .. import conf
 from ..core.memo import Recent
-from . import rows
+from . import lazy, rows
 from .shapes import SCALARS, Shape, Slot
 
 #: Methods that must be Django's own (ours, once installed) for the short way to be the same.
@@ -66,6 +66,9 @@ def condition(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any] 
 
 def untouched(queryset: Any) -> bool:
     """Whether this is what a plain manager gives: every row, all columns, nothing chosen."""
+    node = lazy.node_of(queryset)
+    if node is not None:
+        return node.root and _plain_attributes(queryset)
     query = queryset.query
     return (
         type(query) is _QUERY
@@ -85,11 +88,17 @@ def untouched(queryset: Any) -> bool:
         and query.group_by is None
         and not query._filtered_relations
         and not query.distinct_fields
-        and queryset._iterable_class is ModelIterable
+        and _plain_attributes(queryset)
+        and _is_ordinary(type(queryset))
+    )
+
+
+def _plain_attributes(queryset: Any) -> bool:
+    return (
+        queryset._iterable_class is ModelIterable
         and not queryset._prefetch_related_lookups
         and not queryset._known_related_objects
         and not queryset._sticky_filter
-        and _is_ordinary(type(queryset))
     )
 
 
@@ -130,13 +139,16 @@ def slot_for(form: Known, value: Any) -> Slot | None:
     return Slot(leaf, (leaf.rhs,), True)
 
 
-def load(queryset: Any, name: str, value: Any) -> rows.Rows:
-    """The rows, asked for as ``get()`` asks."""
-    return rows.load_rows(long_query(queryset, name, value).get_compiler(queryset.db))
+def load(queryset: Any, args: Any, kwargs: Any) -> rows.Rows:
+    """The rows, asked for as ``get(*args, **kwargs)`` asks."""
+    return rows.load_rows(long_query(queryset, args, kwargs).get_compiler(queryset.db))
 
 
-def long_query(queryset: Any, name: str, value: Any) -> Any:
-    """The query that ``get()`` makes."""
-    clone = queryset.filter(**{name: value}).order_by()
+def long_query(queryset: Any, args: Any, kwargs: Any) -> Any:
+    """The query that ``get(*args, **kwargs)`` makes."""
+    clone = queryset.filter(*args, **kwargs)
+    query = queryset.query
+    if query.can_filter() and not query.distinct_fields:
+        clone = clone.order_by()
     clone.query.set_limits(high=MAX_GET_RESULTS)
     return clone.query

@@ -16,6 +16,7 @@ from django.db.models import lookups
 from ..core.entry import Conj
 from ..core.memo import Recent
 from . import fingerprint, ranges, values, walk
+from .build import Produce
 from .shapes import Shape, Slot, parameters
 
 _BOUNDS = (
@@ -33,15 +34,6 @@ Term = tuple[str, str | None, tuple[int, int]]
 
 #: What ``exists()`` selects.
 _EXISTS = [fingerprint.spell_param(1)]
-
-
-class Produce(NamedTuple):
-    """What turns rows into results without a compiler: what the compiler found out."""
-
-    select: Any
-    klass_info: Any
-    annotation_col_map: Any
-    col_count: Any
 
 
 class Quick(NamedTuple):
@@ -135,17 +127,11 @@ def make(
             return None  # the compiler has parameters of its own
     except _NO_PARAMETERS:
         return None
-    produce = Produce(
-        compiler.select,
-        compiler.klass_info,
-        compiler.annotation_col_map,
-        compiler.col_count,
-    )
     terms = None
     # A constant of an ON clause might be taken for a parameter that looks like it.
     if not any(map(walk.restrictions, compiler.query.alias_map.values())):
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
-    template = Template(produce, plan, sql_hash, constants, terms)
+    template = Template(Produce(compiler), plan, sql_hash, constants, terms)
     template.known.set("\x00".join(spelt), plan)
     return template
 

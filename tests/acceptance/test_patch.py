@@ -181,6 +181,7 @@ expected = {
     "django.db.models.sql.compiler.SQLCompiler", "django.db.models.sql.compiler.SQLInsertCompiler",
     "django.db.models.sql.compiler.SQLUpdateCompiler",
     "django.db.models.sql.compiler.SQLDeleteCompiler", "django.db.models.manager.BaseManager",
+    "django.db.models.query_utils.RegisterLookupMixin",
 }
 assert names <= expected, names - expected
 """

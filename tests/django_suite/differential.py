@@ -20,7 +20,7 @@ from django.db import connections
 from django.test import TransactionTestCase
 
 from cacheops_lite import engine
-from cacheops_lite.orm import reads, rows, rows_lookup, transactions, writes
+from cacheops_lite.orm import lazy, reads, rows, rows_lookup, singles, transactions, writes
 from tests import auditing
 
 Rows = list[tuple[Any, ...]]
@@ -144,7 +144,8 @@ def _check_reads(recorder: Recorder, turn: Turn) -> None:
 
 
 def _read_twice(recorder: Recorder, turn: Turn) -> None:
-    fetch, get, single = reads.fetch, reads.get, reads.single
+    fetch, get, get_at = reads.fetch, reads.get, reads.get_at
+    single, aggregate = singles.single, singles.aggregate
     replay, produce = rows.replay, rows.produce
     unbuilt: list[Any] = []
 
@@ -166,7 +167,9 @@ def _read_twice(recorder: Recorder, turn: Turn) -> None:
             turn.time, turn.expected = outer
 
     def fetch_twice(queryset: Any, *args: Any, **kwargs: Any) -> Any:
-        if queryset.query.combinator:  # compiling changes it, and even what it was cloned from
+        if (
+            lazy.node_of(queryset) is None and queryset.query.combinator
+        ):  # compiling changes it, and even what it was cloned from
             return fetch(queryset, *args, **kwargs)
         return twice(lambda: fetch(queryset, *args, **kwargs))
 
@@ -174,7 +177,9 @@ def _read_twice(recorder: Recorder, turn: Turn) -> None:
     rows.produce = unbuilt_the_first_time(produce)
     reads.fetch = fetch_twice
     reads.get = lambda *args, **kw: twice(lambda: get(*args, **kw))
-    reads.single = lambda *args, **kw: twice(lambda: single(*args, **kw))
+    reads.get_at = lambda *args, **kw: twice(lambda: get_at(*args, **kw))
+    singles.single = lambda *args, **kw: twice(lambda: single(*args, **kw))
+    singles.aggregate = lambda *args, **kw: twice(lambda: aggregate(*args, **kw))
 
 
 def _look_again_after_tests(recorder: Recorder) -> None:
@@ -209,8 +214,17 @@ def _note_reasons(recorder: Recorder) -> None:
         except AssertionError as difference:
             recorder.said("", f"PLAN: {difference}")
 
+    def check_step(*known: Any) -> None:
+        recorder.counts["steps"] += 1
+        try:
+            auditing.compare_step(*known)
+        except AssertionError as difference:
+            recorder.said("", f"STEP: {difference}")
+
     reads.plan_compiler = planned
     reads.audit.append(check_quick)
+    lazy.audit.append(check_step)
+    lazy.keep_at_once = True
 
 
 def differ(cached: Rows, fresh: Rows | None) -> str:

@@ -84,10 +84,29 @@ class TestKeys:
 
 def test_stored_format() -> None:
     """The bytes of an entry are pinned: what one release stored, the next one reads or refuses."""
-    packed = stamps.pack_entry({b"gen:{t}": b"s1x", b"conj:{t}:": b"s2"}, b"payload")
-    body = b"\x00\x02\x00\x07\x00\x03\x00\x09\x00\x02gen:{t}s1xconj:{t}:s2payload"
-    assert packed == b"\x02" + crc32(body).to_bytes(4, "big") + body
-    assert stamps.parse_entry(packed) == ({b"gen:{t}": b"s1x", b"conj:{t}:": b"s2"}, b"payload")
+    depends = {b"gen:{t}": b"s1xy", b"conj:{t}:": b"s0af", b"conj:{t}:a=1": b"s09af"}
+    packed = stamps.pack_entry(depends, b"payload")
+    body = (
+        b"\x00\x03\x00\x07\x00\x05\x00\x09\x00\x03\x00\x0c\x00\x03"
+        b"gen:{t}Vs1xyconj:{t}:O\x00\xafconj:{t}:a=1E\x09\xafpayload"
+    )
+    assert packed == b"\x03" + crc32(body).to_bytes(4, "big") + body
+    assert stamps.parse_entry(packed) == (depends, b"payload")
+
+
+@pytest.mark.parametrize(
+    "stamp", ["", "s", "s1", "s0", "s00", "sAB", "sab", "s\xe9", "p1", "s1 2", "sx", "s" + "0" * 57]
+)
+def test_stamps_in_entries(stamp: str) -> None:
+    """However a stamp is kept in an entry, it comes back as it was."""
+    depends = {b"key": stamp.encode("latin-1")}
+    assert stamps.parse_entry(stamps.pack_entry(depends, b"")) == (depends, b"")
+
+
+def test_kinds_of_stamps_in_entries() -> None:
+    """A stamp of a kind that we do not know is no stamp."""
+    body = b"\x00\x01\x00\x01\x00\x01kX"
+    assert stamps.parse_entry(b"\x03" + crc32(body).to_bytes(4, "big") + body) is None
 
 
 def test_scheme_values() -> None:

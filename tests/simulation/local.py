@@ -179,11 +179,9 @@ class Process:
             return bool(self.protocol.overdue)
         one = self.protocol
         return (
-            tuple(sorted((key, tuple(shape.more)) for key, shape in one.shapes._items.items())),
-            tuple(sorted(one.schemes._items.items())),
-            tuple(
-                sorted((table, tuple(sorted(names))) for table, names in one.used._items.items())
-            ),
+            tuple(sorted((key, tuple(shape.more)) for key, shape in one.shapes.items())),
+            tuple(sorted(one.schemes.items())),
+            tuple(sorted((table, tuple(sorted(names))) for table, names in one.used.items())),
             tuple(sorted((key, tuple(dues.items())) for key, dues in one.overdue._tables.items())),
             self.drawn,
         )

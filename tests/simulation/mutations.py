@@ -585,9 +585,9 @@ class BlindBump(CacheProtocol):
     """The bump does not look for schemes that have come since the mark."""
 
     async def _bump(
-        self, transport: Any, token: bytes, tables: Any, changes: Any, *, committed: bool
+        self, transport: Any, ticket: Ticket, tables: Any, changes: Any, *, committed: bool
     ) -> bool:
-        return await super()._bump(transport, token, tables, {}, committed=committed)
+        return await super()._bump(transport, ticket, tables, {}, committed=committed)
 
 
 broken(
@@ -603,7 +603,7 @@ class BlindMark(CacheProtocol):
     """The mark has no second trip, and a new scheme is not looked for."""
 
     def _missing(
-        self, table: str, changes: Iterable[Change], seen: Seen, done: Collection[bytes]
+        self, ticket: Ticket, table: str, seen: Seen, done: Collection[bytes]
     ) -> dict[bytes, None]:
         return {}
 

@@ -1,0 +1,163 @@
+"""``count``, ``exists`` and ``aggregate`` through the cache: Django asks for each as one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db.models import Avg, Count, Max, Min, Sum
+from django.db.models.expressions import Col, Star
+from django.db.models.sql.constants import SINGLE
+from django.db.models.sql.query import Query
+
+from .. import conf, counters
+from . import lazy, reads, rows, walk
+from .shapes import shape_of
+
+#: What an aggregate may be made of for its SQL to hang on nothing but itself (no time zone).
+_STEADY = frozenset({Avg, Count, Max, Min, Sum, Col, Star})
+
+Ask = Callable[[Callable[[Any, Callable[[], Any]], Any]], Any]
+
+
+class Single:
+    """Runs the one-row query that Django is about to make for count, exists or aggregate."""
+
+    def __init__(self, model: Any, using: str, profile: conf.Profile, op: str) -> None:
+        self.model, self.using, self.profile, self.op = model, using, profile, op
+        #: What was compiled and run, for learning its template.
+        self.tried: reads.Attempt | None = None
+
+    def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
+        tried = self.tried = reads.plan_compiler(compiler, self.using, self.profile, SINGLE, "")
+        if tried.plan is None or tried.reason:
+            line = counters.line(self.model, self.op)
+            counters.add(line.uncached, tried.reason, counters.MOST_REASONS)
+            return execute()
+
+        def load() -> rows.Rows:
+            row = execute()
+            return [] if row is None else [tuple(row)]
+
+        found = reads.through(tried.plan, self.model, self.using, self.profile, self.op, load).value
+        return found[0] if found else None
+
+
+class Recorder:
+    """Runs a one-row query and keeps the row, when the answer's key is known already."""
+
+    def __init__(self) -> None:
+        self.rows: rows.Rows = []
+
+    def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
+        row = execute()
+        self.rows = [] if row is None else [tuple(row)]
+        return row
+
+
+def _recorded(ask: Ask) -> rows.Rows:
+    recorder = Recorder()
+    ask(recorder)
+    return recorder.rows
+
+
+def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
+    """``count()`` or ``exists()`` through the cache.
+
+    ``ask(hook)`` runs Django's method and hands its one-row query to ``hook``.
+    """
+    using, model = queryset.db, queryset.model
+    node = lazy.node_of(queryset)
+    place: Any = None
+    if node is not None:
+        place = (node.serial, op, using, profile.db_agnostic)
+        hot = reads.hot_at(place, using, profile, queryset, node.query, op)
+        if hot is not None:
+            found = reads.through(hot.plan, model, using, profile, op, lambda: _recorded(ask)).value
+            return _value(op, found)
+    query = queryset.query
+    shape = shape_of(query)
+    key = shape and (shape.structure, using, profile.db_agnostic, op)
+    quick = reads.quick_plan(shape, key, query, using, profile, op)
+    if quick is not None:
+        if place is not None:
+            reads.keep(place, reads.Hot(quick.plan, None))
+        found = reads.through(quick.plan, model, using, profile, op, lambda: _recorded(ask)).value
+        return _value(op, found)
+    hook = Single(model, using, profile, op)
+    answer = ask(hook)
+    tried = hook.tried
+    if (
+        shape is not None
+        and tried is not None
+        and tried.plan is not None
+        and not tried.plan.reason
+        and tried.compiler.query.__class__ is Query
+    ):
+        reads.learn(shape, key, tried)
+    return answer
+
+
+def _value(op: str, found: rows.Rows) -> Any:
+    if op == "exists":
+        return bool(found)
+    return int(found[0][0]) if found else 0
+
+
+# -- aggregate ---------------------------------------------------------------------------------
+
+
+class Columns(NamedTuple):
+    """How the row of an aggregate becomes its dict."""
+
+    names: tuple[str, ...]
+    converters: tuple[rows.Converter, ...]
+
+
+def aggregate(
+    queryset: Any, args: Any, kwargs: Any, profile: conf.Profile, ask: Ask
+) -> dict[str, Any]:
+    """``aggregate(*args, **kwargs)`` through the cache."""
+    using, model = queryset.db, queryset.model
+    node = lazy.node_of(queryset)
+    called = node and lazy.call_key(queryset, node, "aggregate", args, kwargs)
+    place = called and (called, using, profile.db_agnostic)
+    hot = reads.hot_at(place, using, profile, queryset, None, "aggregate") if place else None
+    answers: list[Any] = []
+    if hot is not None:
+
+        def load() -> rows.Rows:
+            recorder = Recorder()
+            answers.append(ask(recorder))
+            return recorder.rows
+
+        found = reads.through(hot.plan, model, using, profile, "aggregate", load).value
+        return answers[0] if answers else _converted(hot.produce, found[0], using)
+    steady = place is not None and shape_of(queryset.query) is not None
+    hook = Single(model, using, profile, "aggregate")
+    answer: dict[str, Any] = ask(hook)
+    tried = hook.tried
+    if steady and tried is not None and tried.plan is not None and not tried.plan.reason:
+        columns = _columns(tried.compiler)
+        if columns is not None:
+            reads.keep(place, reads.Hot(tried.plan, columns))
+    return answer
+
+
+def _columns(compiler: Any) -> Columns | None:
+    query = compiler.query
+    shown = query.annotation_select
+    if query.__class__ is not Query or compiler.has_composite_fields(shown.values()):
+        return None
+    if not all(type(node) in _STEADY for node in walk.nodes(shown.values())):
+        return None
+    converters = compiler.get_converters(shown.values())
+    return Columns(
+        tuple(shown), tuple((place, *converter) for place, converter in converters.items())
+    )
+
+
+def _converted(columns: Columns, row: tuple[Any, ...], using: str) -> dict[str, Any]:
+    values = rows.converted(row, columns.converters, connections[using])
+    return dict(zip(columns.names, values, strict=True))

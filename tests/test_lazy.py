@@ -1,0 +1,483 @@
+"""Steps that were seen before build no query, and nobody can tell."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import pickle
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.exceptions import FieldError
+from django.db.models import (
+    Avg,
+    CharField,
+    Count,
+    F,
+    Lookup,
+    Manager,
+    Max,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+)  # fmt: skip
+from django.db.models.functions import Lower
+from django.test import override_settings
+from django.test.utils import register_lookup
+
+from cacheops_lite.orm import lazy
+from cacheops_lite.orm.spelling import spell
+
+from . import models as m
+from .watching import hits, plain
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def cached() -> Iterator[None]:
+    with override_settings(CACHEOPS={"*.*": {"ops": "all", "timeout": 60}}):
+        yield
+
+
+def is_lazy(queryset: Any) -> bool:
+    return lazy.node_of(queryset) is not None
+
+
+def post(**values: Any) -> m.Post:
+    category = m.Category.objects.get_or_create(slug="c", defaults={"title": "c"})[0]
+    author = m.Author.objects.get_or_create(name="a")[0]
+    return m.Post.objects.create(category=category, author=author, **values)
+
+
+# -- spelling --------------------------------------------------------------------------------------
+
+ID = uuid.UUID(int=1)
+DIFFERENT: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((), {}),
+    ((), {"views": 1}),
+    ((), {"views": True}),
+    ((), {"views": "1"}),
+    ((), {"views": 1.0}),
+    ((), {"views": Decimal("1")}),
+    ((), {"views": Decimal("1.0")}),
+    ((), {"views": None}),
+    ((), {"score": 0.0}),
+    ((), {"score": -0.0}),
+    ((), {"views__in": [1, 2]}),
+    ((), {"views__in": (1, 2)}),
+    ((), {"views__in": [2, 1]}),
+    ((), {"views__in": [1], "title": "x"}),
+    ((), {"views__in": [1, "title", "x"]}),
+    ((), {"title": "x"}),
+    ((), {"day": datetime.date(2024, 1, 1)}),
+    ((), {"created": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)}),
+    ((), {"pk": ID}),
+    (("views",), {}),
+    (("views", "title"), {}),
+    (("title", "views"), {}),
+    (("-views",), {}),
+    ((None,), {}),
+    ((Q(views=1),), {}),
+    ((~Q(views=1),), {}),
+    ((Q(views=1) | Q(title="x"),), {}),
+    ((Q(views=1) & Q(title="x"),), {}),
+    ((Q(views=1), Q(title="x")), {}),
+    ((Q(Q(views=1), Q(title="x")),), {}),
+    ((slice(1, 2),), {}),
+    ((slice(None, 2),), {}),
+    ((Sum("views"),), {}),
+    ((Sum("score"),), {}),
+    ((Avg("views"),), {}),
+    ((Max("views"),), {}),
+    ((Count("views"),), {}),
+    ((Count("views", distinct=True),), {}),
+    ((Count("views", filter=Q(views=1)),), {}),
+    ((Count("views", filter=Q(views=2)),), {}),
+    ((Sum("views", default=0),), {}),
+    ((), {"x": Sum("views")}),
+    ((), {"views": F("score")}),
+    ((), {"views": F("views")}),
+]
+
+
+def test_spellings_are_one_to_one() -> None:
+    """Calls that differ are spelt differently, also where their values are equal in Python."""
+    spelt = [spell(m.Post, args, kwargs) for args, kwargs in DIFFERENT]
+    assert None not in spelt
+    assert len(set(spelt)) == len(spelt)
+    for (args, kwargs), first in zip(DIFFERENT, spelt, strict=True):
+        assert spell(m.Post, copy.deepcopy(args), copy.deepcopy(kwargs)) == first
+
+
+class Text(str):
+    """A type that Django or a database may treat in its own way."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Text("x"),
+        m.Post.Status.LIVE,
+        datetime.datetime(2024, 1, 1),
+        datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC, fold=1),
+        Lower("title"),
+        Value(1),
+        [1, 2],
+        {"a": 1},
+        object(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_spelling(value: Any) -> None:
+    """Values that may change, or whose meaning hangs on more than themselves, are not spelt."""
+    assert spell(m.Post, (), {"title": value}) is None
+    if not isinstance(value, list):
+        assert spell(m.Post, (), {"title__in": [value]}) is None
+
+
+def test_instances_are_what_their_relation_reads() -> None:
+    """An instance is spelt by its type and key, where a relation asks for nothing else."""
+    one, other = m.Category(pk=1), m.Category(pk=2)
+    assert spell(m.Post, (), {"category": one}) == spell(
+        m.Post, (), {"category": m.Category(pk=1, title="x")}
+    )
+    assert spell(m.Post, (), {"category": one}) != spell(m.Post, (), {"category": other})
+    for name, value in (
+        ("category", m.Category()),
+        ("title", one),
+        ("category", m.Author(pk=1)),
+        ("nothing", one),
+        ("category__parent", one),
+    ):
+        assert spell(m.Post, (), {name: value}) is None
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "all": lambda posts: posts.all(),
+    "filter": lambda posts: posts.filter(views=1),
+    "exclude": lambda posts: posts.exclude(views=1),
+    "chain": lambda posts: posts.filter(views=1).exclude(title="x").order_by("-pk"),
+    "Q": lambda posts: posts.filter(Q(views=1) | ~Q(title="x")),
+    "in": lambda posts: posts.filter(views__in=[1, 2, 3]),
+    "range": lambda posts: posts.filter(views__range=(0, 5)),
+    "slice": lambda posts: posts.order_by("pk")[1:3],
+    "values": lambda posts: posts.values("pk", "title"),
+    "values of all": lambda posts: posts.values(),
+    "values_list": lambda posts: posts.values_list("pk", "title"),
+    "flat": lambda posts: posts.values_list("title", flat=True),
+    "named": lambda posts: posts.values_list("pk", "views", named=True),
+    "select_related": lambda posts: posts.select_related("author", "category"),
+    "nullable": lambda posts: posts.select_related("editor"),
+    "only": lambda posts: posts.only("title"),
+    "defer": lambda posts: posts.defer("title", "text"),
+    "deferred and related": lambda posts: posts.select_related("author").only("author__name"),
+    "distinct": lambda posts: posts.values_list("views").distinct(),
+    "reverse": lambda posts: posts.order_by("pk").reverse(),
+    "annotate": lambda posts: posts.annotate(n=Count("tags")),
+    "grouped": lambda posts: posts.values("views").annotate(n=Sum("score")).order_by("views"),
+    "alias": lambda posts: posts.alias(n=Count("tags")).filter(n=0),
+    "prefetch": lambda posts: posts.filter(views=1).prefetch_related("tags"),
+    "join": lambda posts: posts.filter(category__slug="c", author__name="a"),
+    "joins": lambda posts: posts.filter(tags__name="a").filter(tags__name="b"),
+    "using": lambda posts: posts.using("default").filter(views=1),
+    "union": lambda posts: posts.filter(views=1).union(posts.filter(views=2)),
+    "or": lambda posts: posts.filter(views=1) | posts.filter(views=2),
+    "subquery": lambda posts: posts.filter(pk__in=posts.filter(views=1)),
+    "complex": lambda posts: posts.complex_filter({"views": 1}),
+    "none": lambda posts: posts.none(),
+    "nocache": lambda posts: posts.filter(views=1).nocache(),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("eager", [True, False])
+def test_same_rows(name: str, eager: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the steps are taken, the results are those that the database gives."""
+    monkeypatch.setattr(lazy, "keep_at_once", eager)
+    for views in range(4):
+        post(title="x", views=views).tags.add(m.Tag.objects.create(name="a"))
+    with override_settings(CACHEOPS={}):
+        expected = [plain(item) for item in STEPS[name](m.Post.objects)]
+    for _ in range(4):
+        queryset = STEPS[name](m.Post.objects)
+        assert [plain(item) for item in queryset] == expected
+        again = STEPS[name](m.Post.objects)
+        assert again.query is again.query  # has its own from here on
+        assert [plain(item) for item in again] == expected
+
+
+@pytest.mark.parametrize("relation", ["posts", "edited"])
+def test_related_managers(relation: str) -> None:
+    """The filter of a related manager waits as it does in Django, and finds the same."""
+    first = post(title="x", views=1)
+    other = m.Author.objects.create(name="b")
+    second = m.Post.objects.create(category=first.category, author=other, editor=other)
+    for author in (first.author, other, first.author, other) * 2:
+        author = m.Author.objects.get(pk=author.pk)
+        found = getattr(author, relation)
+        posts = [first] if relation == "posts" and author != other else []
+        posts += [second] if author == other else []
+        assert list(found.all()) == posts
+        assert list(found.filter(views=1)) == [one for one in posts if one.views == 1]
+        assert found.count() == len(posts)
+        for one in found.all():
+            with hits() as seen:
+                assert getattr(one, "author" if relation == "posts" else "editor") is author
+            assert seen == []
+
+
+def test_related_manager_of_many() -> None:
+    """``post.tags``: two filters share the join, three do not."""
+    one, other = post(title="x"), post(title="y")
+    a, b = (m.Tag.objects.create(name=name) for name in "ab")
+    one.tags.set([a, b])
+    other.tags.set([b])
+    for _ in range(4):
+        assert list(one.tags.all()) == [a, b]
+        assert list(other.tags.all()) == [b]
+        assert list(one.tags.filter(name="b")) == [b]
+        assert list(b.posts.filter(tags__name="a")) == []
+        assert list(b.posts.order_by("pk").filter(tags__name="a")) == [one]
+        assert list(b.posts.filter(tags__name="b").filter(tags__name="a")) == [one]
+        assert list(one.tags.exclude(name="b").order_by("-pk")) == [a]
+
+
+def test_prefetched_managers_still_filter() -> None:
+    """A prefetched relation answers ``all()`` from memory, and everything else as ever."""
+    one = post(title="x")
+    one.tags.set([m.Tag.objects.create(name=name) for name in "ab"])
+    for _ in range(3):
+        (found,) = m.Post.objects.filter(title="x").prefetch_related("tags")
+        with hits() as seen:
+            assert [tag.name for tag in found.tags.all()] == ["a", "b"]
+        assert seen == []
+        assert [tag.name for tag in found.tags.filter(name="b")] == ["b"]
+        assert found.tags.count() == 2
+        assert [tag.name for tag in found.tags.all().order_by("-name")] == ["b", "a"]
+
+
+# -- who holds what --------------------------------------------------------------------------------
+
+
+def test_a_query_that_is_out_is_nobodys() -> None:
+    """What is done to ``queryset.query`` stays with this queryset."""
+    post(title="x", views=1)
+    for _ in range(3):
+        queryset = m.Post.objects.filter(views=1)
+        assert is_lazy(queryset)
+        query = queryset.query
+        assert not is_lazy(queryset)
+        query.add_q(Q(title="nobody"))
+        assert list(queryset) == []
+        assert [item.title for item in m.Post.objects.filter(views=1)] == ["x"]
+
+
+def test_arguments_may_change_later() -> None:
+    """A list or an instance that changes after the call changes nothing."""
+    one = post(title="x", views=1)
+    for _ in range(3):
+        views, category = [1], m.Category.objects.get(pk=one.category_id)
+        queryset = m.Post.objects.filter(views__in=views, category=category)
+        views.append(2)
+        category.pk = 0
+        condition = Q(views=1)
+        other = m.Post.objects.filter(condition)
+        condition.add(Q(views=2), Q.AND)
+        assert list(queryset) == [one] == list(other)
+
+
+def test_errors_come_at_the_call() -> None:
+    """A wrong filter raises where it is written, each time."""
+    for _ in range(3):
+        with pytest.raises(FieldError):
+            m.Post.objects.filter(nothing=1)
+        with pytest.raises(ValueError, match="expected a number"):
+            m.Post.objects.filter(views="x")
+        with pytest.raises(TypeError):
+            m.Post.objects.filter(views=1)[:1].filter(views=2)
+        with pytest.raises(TypeError):
+            m.Post.objects.values("pk").select_related("author")
+
+
+def test_lookups_may_change() -> None:
+    """A lookup that is registered or taken away holds from the next call on."""
+
+    class Odd(Lookup):
+        lookup_name = "odd"
+
+        def as_sql(self, compiler: Any, connection: Any) -> Any:
+            left, params = self.process_lhs(compiler, connection)
+            return f"{left} = 'x'", params
+
+    one = post(title="x")
+    for _ in range(3):
+        with register_lookup(CharField, Odd):
+            assert list(m.Post.objects.filter(title__odd=1)) == [one]
+        with pytest.raises(FieldError):
+            m.Post.objects.filter(title__odd=1)
+
+
+def test_copies() -> None:
+    """Pickling and copying give querysets that work without what was remembered."""
+    one = post(title="x", views=1)
+    for _ in range(3):
+        queryset = m.Post.objects.filter(views=1)
+        assert is_lazy(queryset)
+        deep = copy.deepcopy(queryset)
+        shallow = copy.copy(m.Post.objects.filter(views=1))
+        stored = pickle.dumps(m.Post.objects.filter(views=1))
+        lazy.reset()
+        query = pickle.dumps(m.Post.objects.filter(views=1).query)
+        assert list(deep) == list(shallow) == list(pickle.loads(stored)) == [one]
+        fresh = m.Post.objects.all()
+        fresh.query = pickle.loads(query)
+        assert list(fresh) == [one]
+
+
+def test_inplace() -> None:
+    """A queryset that changes in place does so from the first step on."""
+    one = post(title="x", views=1)
+    for _ in range(3):
+        queryset = m.Post.objects.filter(views=1).inplace()
+        assert queryset.filter(title="x") is queryset
+        assert queryset.filter(title="y") is queryset
+        assert list(queryset) == []
+        assert list(m.Post.objects.filter(views=1)) == [one]
+
+
+def test_a_base_is_used_twice() -> None:
+    """Steps from one queryset do not see each other."""
+    one, two = post(title="x", views=1), post(title="x", views=2)
+    base = m.Post.objects.filter(title="x").order_by("pk")
+    for _ in range(3):
+        assert list(base.filter(views=1)) == [one]
+        assert list(base.filter(views=2)) == [two]
+        assert list(base) == [one, two]
+        assert base.count() == 2
+        base = base.all()
+
+
+def test_querysets_of_ones_own() -> None:
+    """A class that changes what steps are is left to itself; one that adds methods is not."""
+
+    class Adds(QuerySet[Any]):
+        def popular(self) -> Any:
+            return self.filter(views=1)
+
+        def delete(self) -> Any:
+            raise AssertionError
+
+    class Changes(QuerySet[Any]):
+        def filter(self, *args: Any, **kwargs: Any) -> Any:
+            return super().filter(*args, **kwargs).exclude(title="x")
+
+    def manager(kind: Any) -> Any:
+        made = Manager.from_queryset(kind)()
+        made.model = m.Post
+        return made
+
+    one = post(title="x", views=1)
+    for _ in range(3):
+        assert is_lazy(manager(Adds).popular())
+        assert list(manager(Adds).popular()) == [one]
+        assert type(manager(Adds).popular()) is Adds
+        assert not is_lazy(manager(Changes).all())
+        assert list(manager(Changes).filter(views=1)) == []
+
+
+def test_managers_of_ones_own() -> None:
+    """What a manager's ``get_queryset`` adds is a step like any other."""
+    m.Note.objects.create(text="a")
+    m.Note.objects.create(text="b", deleted=True)
+    for _ in range(3):
+        assert is_lazy(m.Note.objects.filter(text="a"))
+        assert [note.text for note in m.Note.objects.all()] == ["a"]
+        assert [note.text for note in m.Note.everything.order_by("text")] == ["a", "b"]
+
+
+def test_locks_are_never_remembered() -> None:
+    """``select_for_update`` is no step, so it is never answered from the cache."""
+    from django.db import transaction
+
+    one = post(title="x", views=1)
+    for _ in range(3):
+        with transaction.atomic(), hits() as seen:
+            assert list(m.Post.objects.filter(views=1).select_for_update()) == [one]
+        assert seen == []
+
+
+def test_threads() -> None:
+    """Many threads take the same steps."""
+    posts = [post(title="x", views=n) for n in range(3)]
+    wrong: list[Any] = []
+
+    def work() -> None:
+        for n in range(60):
+            query = m.Post.objects.filter(views=n % 3).order_by("pk").query
+            if f'"views" = {n % 3}' not in str(query).replace("`", '"'):
+                wrong.append(str(query))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(posts) == 3
+
+
+def test_aggregates() -> None:
+    """Aggregates are answered as the database answers them, converted, also of no rows."""
+    for views in (1, 2, 3):
+        post(title="x", views=views, rating=Decimal("1.50"), day=datetime.date(2024, 1, views))
+    calls: list[Callable[[Any], Any]] = [
+        lambda posts: posts.aggregate(Sum("views")),
+        lambda posts: posts.aggregate(total=Sum("rating"), n=Count("pk"), last=Max("day")),
+        lambda posts: posts.aggregate(Avg("views"), Avg("rating")),
+        lambda posts: posts.filter(views=9).aggregate(Sum("rating"), n=Count("*")),
+        lambda posts: posts.filter(views=9).aggregate(total=Sum("views", default=7)),
+        lambda posts: posts.aggregate(n=Count("views", filter=Q(views__gt=1))),
+        lambda posts: posts.order_by("pk")[:2].aggregate(Sum("views")),
+        lambda posts: posts.annotate(n=Count("tags")).aggregate(Sum("n")),
+    ]
+    for call in calls:
+        with override_settings(CACHEOPS={}):
+            expected = call(m.Post.objects)
+        for _ in range(4):
+            found = call(m.Post.objects)
+            assert found == expected
+            assert list(map(type, found.values())) == list(map(type, expected.values()))
+    m.Post.objects.filter(views=3).delete()
+    for call in calls:
+        with override_settings(CACHEOPS={}):
+            expected = call(m.Post.objects)
+        assert call(m.Post.objects) == expected
+
+
+def test_hits_of_get() -> None:
+    """``get()`` with several conditions is found again, and what it finds is fresh."""
+    one = post(title="x", views=1)
+    for n in range(4):
+        with hits() as seen:
+            assert m.Post.objects.get(pk=one.pk, views=1) == one
+            assert m.Post.objects.filter(title="x").get(views=1) == one
+        assert seen == [n > 0, n > 0]
+        for missing in ({"pk": 0, "views": 1}, {"pk": one.pk, "views": 7}):
+            with pytest.raises(m.Post.DoesNotExist):
+                m.Post.objects.get(**missing)
+    m.Post.objects.filter(pk=one.pk).update(views=2)
+    with pytest.raises(m.Post.DoesNotExist):
+        m.Post.objects.get(pk=one.pk, views=1)
+    post(title="x", views=2)
+    for _ in range(3):
+        with pytest.raises(m.Post.MultipleObjectsReturned):
+            m.Post.objects.get(title="x", views=2)
