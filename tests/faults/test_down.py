@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheops_lite import engine
+from cacheops_lite import engine, store
 from cacheops_lite.stores.breaker import Breaker
 
 from . import world
@@ -132,7 +132,7 @@ def test_an_outage_costs_few_timeouts(
 ) -> None:
     """While the breaker's pause lasts nobody waits; after it one caller does, then nobody again."""
     clock = Clock()
-    monkeypatch.setattr(engine, "Breaker", lambda **options: Breaker(monotonic=clock))
+    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=clock))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
@@ -151,7 +151,7 @@ def test_a_frozen_server_holds_up_a_write_once(
     checker: Checker, proxy: Proxy, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark waits for one timeout while the transaction holds its locks, the bump for none."""
-    monkeypatch.setattr(engine, "Breaker", lambda **options: Breaker(monotonic=Clock()))
+    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=Clock()))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
@@ -167,7 +167,7 @@ def test_many_threads_wait_together_not_in_turn(
     """Threads that are asking when the server hangs wait once each, and none of them again."""
     from tests.wires import Actor
 
-    monkeypatch.setattr(engine, "Breaker", lambda **options: Breaker(monotonic=Clock()))
+    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=Clock()))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
