@@ -1,0 +1,173 @@
+"""Run the tests of well-known Django packages with everything cached.
+
+``python -m tests.neighbours.run [NAME…]``. Their sources come from PyPI into a folder that is kept.
+A table says for each what ran, passed, failed without the cache too ("base"), failed for a listed
+reason, failed by us and was stale. The exit code is 1 for anything that fails by us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import django
+
+from tests.django_suite.source import _pip
+
+from .packages import EXCEPTIONS, PACKAGES, Package
+
+HERE = Path(__file__).resolve().parent
+CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cacheops-lite-neighbours"
+)
+SECONDS = 1800
+BAD = ("failed", "stale")
+
+HEADER = f"{'package':32} {'run':>5} {'passed':>6} {'skip':>5} {'base':>5} {'listed':>6} {'OURS':>5} {'STALE':>5} {'hits':>7} {'replay':>7} {'s':>5}"  # fmt: skip
+
+
+class NotThere(Exception):
+    """A package cannot be had, or cannot be installed."""
+
+
+def main() -> int:
+    """Run, print, and return the exit code."""
+    options = arguments()
+    known = {package.name: package for package in PACKAGES}
+    if unknown := set(options.names) - set(known):
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    chosen = [known[name] for name in options.names] or list(PACKAGES)
+    print(f"Django {django.get_version()}, Python {sys.version.split()[0]}")
+    print(HEADER, flush=True)
+    bad: dict[str, str] = {}
+    skipped: list[str] = []
+    for package in chosen:
+        if package.long and not options.names and not options.all:
+            skipped.append(f"{package.name}: takes long; name it, or say --all")
+            continue
+        try:
+            sources = fetch(package, options.folder)
+            needs = install(package, sources, options.folder)
+        except NotThere as why:
+            skipped.append(f"{package.name}: {why}")
+            continue
+        bad |= judge(package, sources, needs)
+    for name, details in bad.items():
+        print(f"\n=== {name}\n{details}")
+    for line in skipped:
+        print(f"SKIPPED {line}")
+    return 1 if bad else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="packages; default: all that are quick")
+    parser.add_argument("--all", action="store_true", help="the long ones, too")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="where the sources are kept")
+    return parser.parse_args()
+
+
+def fetch(package: Package, folder: Path) -> Path:
+    """The folder of a package's sources, fetched and unpacked once."""
+    home = folder / package.name
+    unpacked = [path for path in home.glob("source/*") if path.is_dir()]
+    if not unpacked:
+        home.mkdir(parents=True, exist_ok=True)
+        if not list(home.glob("*.tar.gz")):
+            flags = ["--no-deps", "--no-binary", package.name, "--dest", str(home)]
+            pip(["download", *flags, package.name])
+        archives = list(home.glob("*.tar.gz"))
+        if not archives:
+            raise NotThere("there is no source distribution")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(home / "source", filter="data")
+        unpacked = [path for path in home.glob("source/*") if path.is_dir()]
+    sources = unpacked[0]
+    for target in package.targets:
+        if not (sources / package.folder / target).exists():
+            raise NotThere(f"its source distribution has no {package.folder}/{target}")
+    return sources
+
+
+def install(package: Package, sources: Path, folder: Path) -> Path:
+    """What a package needs, in a folder of its own, under the Django that is installed here."""
+    place = folder / package.name / f"needs-{django.get_version()}-{sys.version_info.minor}"
+    if not place.exists():
+        constraint = folder / "constraints.txt"
+        constraint.write_text(f"django=={django.get_version()}\n")
+        flags = ["--target", str(place), "--constraint", str(constraint)]
+        pip(["install", *flags, str(sources), *package.needs])
+    return place
+
+
+def pip(words: list[str]) -> None:
+    done = subprocess.run([*_pip(), "-q", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotThere(f"pip {words[0]} failed: {(done.stdout + done.stderr).strip()[-600:]}")
+
+
+def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
+    """Run a package, print its line; what failed by us, with its details."""
+    began = time.monotonic()
+    done = work(package, sources, needs, "cached")
+    row: Counter[str] = Counter(outcome for outcome, _ in done["tests"].values())
+    row += Counter(done["counts"])
+    ours: dict[str, str] = {}
+    baseline: dict[str, Any] | None = None
+    for test, (outcome, details) in done["tests"].items():
+        if outcome not in BAD:
+            continue
+        if any(name == package.name and part in test for name, part, _ in EXCEPTIONS):
+            row["listed"] += 1
+            continue
+        if outcome == "failed":
+            if baseline is None:
+                baseline = work(package, sources, needs, "plain")["tests"]
+            if baseline.get(test, ["failed"])[0] == "failed":
+                row["base"] += 1
+                continue
+        ours[f"{package.name} {test}"] = f"{outcome}: {details}"
+    cells = [
+        (len(done["tests"]), 5), (row["passed"], 6), (row["skipped"], 5), (row["base"], 5),
+        (row["listed"], 6), (len(ours), 5), (row["stale"], 5), (row["hits"], 7),
+        (row["replays"], 7), (round(time.monotonic() - began), 5),
+    ]  # fmt: skip
+    label = f"{package.name} {sources.name.rpartition('-')[2]}"
+    print(f"{label:32} " + " ".join(f"{value:{width}}" for value, width in cells), flush=True)
+    return ours
+
+
+def work(package: Package, sources: Path, needs: Path, what: str) -> dict[str, Any]:
+    """Run a package's tests in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "out.json"
+        command = [sys.executable, HERE / "worker.py", out, what, package.settings]
+        environment = {**os.environ, **package.environment, "PYTHONPATH": str(needs)}
+        environment.pop("DJANGO_SETTINGS_MODULE", None)
+        try:
+            result = subprocess.run(
+                [*map(str, command), *package.targets], cwd=sources / package.folder,
+                env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                errors="replace", timeout=SECONDS, check=False,
+            )  # fmt: skip
+            words = result.stdout + result.stderr
+        except subprocess.TimeoutExpired:
+            words = f"no end after {SECONDS} s"
+        if out.exists():
+            done: dict[str, Any] = json.loads(out.read_text())
+            if done["tests"]:
+                return done
+        return {"tests": {f"{package.name} as a whole": ["failed", words[-3000:]]}, "counts": {}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
