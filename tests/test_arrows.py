@@ -26,7 +26,7 @@ HOUSE: dict[str, list[str]] = {
         "stores.breaker stores.scripts stores.replies stores.client stores.memory "
         "stores.exchange stores.transport stores.nodes stores.cluster"
     ).split(),
-    "wiring": "signals counters pulse conf store engine".split(),
+    "wiring": "signals counters pulse given profiles conf store engine".split(),
     "orm": (
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
