@@ -21,6 +21,7 @@ from django.db.models.functions import Cast
 from django.test import override_settings
 from django.utils import timezone
 
+from cacheops_lite.orm import templates
 from cacheops_lite.orm.rawsql import classify
 from cacheops_lite.orm.targets import targets
 
@@ -344,3 +345,15 @@ def test_raw_sql_that_writes_a_view_or_a_partition() -> None:
 def test_targets_of_raw_sql(sql: str, tables: str | None) -> None:
     """The tables that a statement writes are told from those that it reads."""
     assert targets(sql) == (None if tables is None else set(tables.split()))
+
+
+def test_what_is_remembered_of_parameters_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All shapes of queries together remember a number of plans, and few large ones."""
+    monkeypatch.setattr(templates.filled.small, "size", 5)
+    monkeypatch.setattr(templates.filled.large, "size", 2)
+    for start in range(12):
+        for size in (1, 2, 20):
+            rows = m.Author.objects.cache().filter(pk__in=range(start, start + size))
+            assert list(rows.all()) == list(rows.all()) == []
+    assert len(templates.filled.small) == 5
+    assert len(templates.filled.large) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -66,6 +66,37 @@ class Recent(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+#: What has more parts than this is large, and how many large things are remembered at most.
+LARGE = 16
+MOST_LARGE = 512
+
+
+class Sized(Generic[K, V]):
+    """Recent items; few of those that are large, for many of them would fill the memory.
+
+    A query for 60 rows by their keys has 60 conjunctions, and hardly ever comes again.
+    """
+
+    def __init__(self, size: int, parts: Callable[[V], int]) -> None:
+        self.parts = parts
+        self.small: Recent[K, V] = Recent(size)
+        self.large: Recent[K, V] = Recent(min(size, MOST_LARGE))
+
+    def get(self, key: K) -> V | None:
+        value = self.small.get(key)
+        return value if value is not None else self.large.get(key)
+
+    def set(self, key: K, value: V) -> None:
+        (self.large if self.parts(value) > LARGE else self.small).set(key, value)
+
+    def clear(self) -> None:
+        self.small.clear()
+        self.large.clear()
+
+    def __len__(self) -> int:
+        return len(self.small) + len(self.large)
 
 
 class Overdue:

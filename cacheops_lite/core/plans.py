@@ -26,6 +26,10 @@ class ReadPlan(NamedTuple):
     entry: bytes
     tables: tuple[TablePlan, ...]
 
+    def parts(self) -> int:
+        """How many conjunctions there are."""
+        return sum(len(table.conjs) for table in self.tables)
+
 
 class Outcome(NamedTuple):
     """A value, whether it came from the cache, and why not (or why it was not stored).

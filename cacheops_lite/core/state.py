@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import stamps
 from .keys import Keys
-from .memo import Overdue, Recent
+from .memo import Overdue, Recent, Sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ class State:
         self.gen_ttl_ms = gen_ttl_ms
         self.lag_ms = replica_lag_ms
         #: Plans with their keys spelt, by entry.
-        self.shapes: Recent[bytes, Shape] = Recent(REMEMBERED)
+        self.shapes: Sized[bytes, Shape] = Sized(REMEMBERED, lambda shape: shape.plan.parts())
         #: The schemes in use, as last seen.
         self.schemes: Recent[str, tuple[str, ...]] = Recent(REMEMBERED)
         #: All schemes seen in use lately, here or in other processes: what writers look up old

@@ -17,7 +17,7 @@ from django.utils.asyncio import async_unsafe
 
 from .. import conf, counters, engine, pulse, signals
 from ..core.entry import ANY_ROW, Conj
-from ..core.memo import Recent
+from ..core.memo import Recent, Sized
 from ..core.protocol import Outcome, ReadPlan, TablePlan
 from . import (
     collations,
@@ -78,14 +78,14 @@ class _Unencodable(Exception):
         self.rows = found
 
 
-_plans: Recent[bytes, Plan] = Recent(4096)
+_plans: Sized[bytes, Plan] = Sized(4096, templates.parts)
 #: What compiling one query of a shape taught (templates.py).
 _templates: Recent[Any, templates.Template] = Recent(4096)
 #: Plans under the names that keys carry; not kept where a prefix function decides at each call.
-_ready: Recent[bytes, ReadPlan] = Recent(8192)
+_ready: Sized[bytes, ReadPlan] = Sized(8192, ReadPlan.parts)
 #: (node, method, its arguments …) -> all that is needed to answer.
-_hot: Recent[Any, Hot] = Recent(8192)
-for _memo in (_plans, _templates, _ready, _hot):
+_hot: Sized[Any, Hot] = Sized(8192, lambda hot: templates.parts(hot.plan))
+for _memo in (_plans, _templates, templates.filled, _ready, _hot):
     conf.on_reset(_memo.clear)
     collations.on_forget(_memo.clear)
 

@@ -14,7 +14,7 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import lookups
 
 from ..core.entry import Conj
-from ..core.memo import Recent
+from ..core.memo import Sized
 from . import fingerprint, ranges, values, walk
 from .build import Produce
 from .shapes import Shape, Slot, parameters
@@ -43,6 +43,15 @@ class Quick(NamedTuple):
     produce: Produce
 
 
+def parts(plan: Any) -> int:
+    """How many conjunctions a plan has."""
+    return sum(map(len, plan.tables.values()))
+
+
+#: (template, spelt parameters) -> plan; for all templates together, or there is no end to them.
+filled: Sized[tuple[Template, str], Any] = Sized(8192, parts)
+
+
 class Template:
     """One shape under one alias and packing."""
 
@@ -61,8 +70,6 @@ class Template:
         self.constants = constants
         #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
         self.terms = terms
-        #: Spelt parameters -> plan.
-        self.known: Recent[str, Any] = Recent(1024)
 
     def fill(self, slots: list[Slot], compiler: Any, connection: Any) -> Any | None:
         """The plan for these parameters, or ``None`` if the query must be compiled."""
@@ -71,14 +78,14 @@ class Template:
             spelt = "\x00".join([*self.constants, *ours])
         except _NO_PARAMETERS:
             return None
-        plan = self.known.get(spelt)
+        plan = filled.get((self, spelt))
         if plan is None and self.terms is not None:
             tables = self._tables(slots)
             if tables is not None:
                 hasher = self.sql_hash.copy()
                 hasher.update(spelt.encode("utf-8", "surrogatepass"))
                 plan = self.plan._replace(digest=hasher.digest(), tables=tables)
-                self.known.set(spelt, plan)
+                filled.set((self, spelt), plan)
         return plan
 
     def _tables(self, slots: list[Slot]) -> dict[str, tuple[Conj, ...]] | None:
@@ -132,7 +139,7 @@ def make(
     if not any(map(walk.restrictions, compiler.query.alias_map.values())):
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
     template = Template(Produce(compiler), plan, sql_hash, constants, terms)
-    template.known.set("\x00".join(spelt), plan)
+    filled.set((template, "\x00".join(spelt)), plan)
     return template
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cacheops_lite.core import ensuring, reading, stamps, state, writing
+from cacheops_lite.core import ensuring, memo, reading, stamps, state, writing
 from cacheops_lite.core.entry import UNKNOWN, Change, conjunction
 from cacheops_lite.core.protocol import (
     Answer,
@@ -158,8 +158,23 @@ class TestLimits:
 
     def test_memo_is_bounded(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
         """A process remembers a limited number of plans."""
-        monkeypatch.setattr(process.protocol.shapes, "size", 3)
+        monkeypatch.setattr(process.protocol.shapes.small, "size", 3)
         for number in range(10):
             process.read(process.plan(BOOKS_A, name=str(number)))
         assert len(process.protocol.shapes) == 3
         assert process.read(process.plan(BOOKS_A, name="0")).hit
+
+    def test_memo_holds_few_large_plans(
+        self, process: Process, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Plans with many conjunctions are counted apart, and do not crowd the others out."""
+        shapes = process.protocol.shapes
+        monkeypatch.setattr(shapes.large, "size", 2)
+        process.read(process.plan(BOOKS_A, name="small"))
+        conjs = [conjunction({"id": str(number)}) for number in range(memo.LARGE + 1)]
+        for number in range(5):
+            plan = process.plan(table("book", *conjs), name=str(number))
+            process.read(plan)
+            assert process.read(plan).hit
+        assert (len(shapes.small), len(shapes.large), len(shapes)) == (1, 2, 3)
+        assert process.read(process.plan(table("book", *conjs), name="0")).hit

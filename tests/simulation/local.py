@@ -179,7 +179,7 @@ class Process:
             return bool(self.protocol.overdue)
         one = self.protocol
         return (
-            tuple(sorted((key, tuple(shape.more)) for key, shape in one.shapes.items())),
+            tuple(sorted((key, tuple(shape.more)) for key, shape in one.shapes.small.items())),
             tuple(sorted(one.schemes.items())),
             tuple(sorted((table, tuple(sorted(names))) for table, names in one.used.items())),
             tuple(sorted((key, tuple(dues.items())) for key, dues in one.overdue._tables.items())),
