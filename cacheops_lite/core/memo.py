@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
+
+from .forks import new_lock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -29,7 +30,7 @@ class Recent(Generic[K, V]):
     def __init__(self, size: int) -> None:
         self.size = size
         self._items: OrderedDict[K, _Cell[V]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock(self)
 
     def get(self, key: K) -> V | None:
         cell = self._items.get(key)
@@ -108,7 +109,7 @@ class Overdue:
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[bytes, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock(self)
 
     def __bool__(self) -> bool:
         return bool(self._tables)

@@ -13,7 +13,6 @@ what still runs in its context reads on without it.
 from __future__ import annotations
 
 import datetime
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +20,8 @@ from copy import deepcopy
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+from ..core.forks import new_lock
 
 #: Results that a scope keeps at most, and rows of one result.
 MOST: Final = 2000
@@ -52,7 +53,7 @@ class Scope:
     def __init__(self, parent: Scope | None = None) -> None:
         self.parent = parent
         self.closed = False
-        self._lock = threading.Lock()
+        self._lock = new_lock(self)
         self._kept: dict[bytes, _Kept] = {}
         #: How many writes there were so far, and the number of the last one of each table.
         self._writes = 0

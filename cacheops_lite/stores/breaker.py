@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from typing import TYPE_CHECKING
+
+from ..core.forks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ class Breaker:
         self.calm = True
         #: Why it opened, or what failed last; ``""`` while calm.
         self.reason = ""
-        self._lock = threading.Lock()
+        self._lock = new_lock(self)
         self._failed = 0
         self._next = pause
         self._since = 0.0

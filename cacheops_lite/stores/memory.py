@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..core.forks import new_lock
 from ..core.protocol import SERVER_ID, Answer, Reply, Script, ServerId
 from ..core.stamps import seal, unseal
 
@@ -37,7 +37,7 @@ class MemoryStore:
         self.server_id = server_id
         #: key -> value, and when it runs out (ms; None: never). No bytes: a wrong type.
         self.data: dict[bytes, tuple[Any, int | None]] = {}
-        self._lock = threading.RLock()
+        self._lock = new_lock(self)
 
     # -- commands
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheops_lite import engine, store
-from cacheops_lite.stores.breaker import Breaker
+from cacheops_lite import engine
 
 from . import world
 from .machines import Machine, Machines
@@ -127,15 +126,14 @@ def test_an_outage_costs_few_timeouts(
     checker: Checker,
     proxy: Proxy,
     processes: Processes,
-    monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
     """While the breaker's pause lasts nobody waits; after it one caller does, then nobody again."""
     clock = Clock()
-    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=clock))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
+        engine.current().breaker.monotonic = clock
         proxy.spoil(0, fault, for_good=True)
         chance = random.Random(1)
         for waited in (1, 2, 3):
@@ -148,13 +146,13 @@ def test_an_outage_costs_few_timeouts(
 
 
 def test_a_frozen_server_holds_up_a_write_once(
-    checker: Checker, proxy: Proxy, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    checker: Checker, proxy: Proxy, processes: Processes
 ) -> None:
     """The mark waits for one timeout while the transaction holds its locks, the bump for none."""
-    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=Clock()))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
+        engine.current().breaker.monotonic = Clock()
         proxy.spoil(0, "hang before", for_good=True)
         WRITES["two tables"]()
         assert proxy.spoilt == 1
@@ -162,15 +160,15 @@ def test_a_frozen_server_holds_up_a_write_once(
 
 
 def test_many_threads_wait_together_not_in_turn(
-    checker: Checker, proxy: Proxy, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    checker: Checker, proxy: Proxy, processes: Processes
 ) -> None:
     """Threads that are asking when the server hangs wait once each, and none of them again."""
     from tests.wires import Actor
 
-    monkeypatch.setattr(store, "Breaker", lambda **options: Breaker(monotonic=Clock()))
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
+        engine.current().breaker.monotonic = Clock()
         proxy.spoil(0, "hang before", for_good=True)
         actors = [Actor(lambda: [world.look() for _ in range(3)]) for _ in range(8)]
         for actor in actors:

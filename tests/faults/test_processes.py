@@ -96,7 +96,7 @@ def test_fork_after_first_use(rows: Machine) -> None:
 
 
 THREADS = """
-import threading
+import faulthandler, threading
 failures, hits = [], []
 def run(number):
     try:
@@ -115,6 +115,7 @@ if sys.argv[2] == "fork":
         time.sleep(0.05)
         if not (pid := os.fork()):
             try:
+                faulthandler.dump_traceback_later(60, exit=True)  # a child that hangs says where
                 from django.db import connections
                 for alias in connections:
                     connections[alias].connection = None
@@ -148,6 +149,57 @@ def test_forks_among_threads(rows: Machine) -> None:
         hits, failures = program.hear()
         assert failures == [], program.errors()
         assert hits > 0
+        program.finish()
+
+
+LOCKED = """
+import gc, threading, types
+from cacheops_lite import cache
+work.work("parent", 10)
+cache.set("key", "value", 60)
+Lock, RLock = type(threading.Lock()), type(threading.RLock())
+locks = {}
+for one in gc.get_objects():
+    ours = one.__name__ if isinstance(one, types.ModuleType) else type(one).__module__
+    if isinstance(ours, str) and ours.startswith("cacheops_lite"):
+        for name, value in list(getattr(one, "__dict__", {}).items()):
+            if isinstance(value, (Lock, RLock)):
+                locks[id(value)] = value, f"{ours}.{type(one).__name__}.{name}"
+holding, done = threading.Event(), threading.Event()
+def hold():
+    for lock, _ in locks.values():
+        lock.acquire()
+    holding.set()
+    done.wait()
+    for lock, _ in locks.values():
+        lock.release()
+thread = threading.Thread(target=hold)
+thread.start()
+holding.wait()
+from django.db import connections
+connections.close_all()
+import faulthandler, warnings
+warnings.simplefilter("ignore")
+if not (pid := os.fork()):
+    faulthandler.dump_traceback_later(20, exit=True)
+    work.work("child", 20)
+    cache.set("key", "value", 60)
+    engine.reset()
+    work.work("child, with settings read again", 5)
+    os._exit(0)
+status = os.waitpid(pid, 0)[1]
+done.set()
+thread.join()
+say([status, sorted(name for _, name in locks.values())])
+"""
+
+
+def test_a_fork_while_every_lock_is_held(rows: Machine) -> None:
+    """Another thread holds each lock of ours at the moment of the fork: the child gets on."""
+    with Companion(START + LOCKED, rows.url) as program:
+        status, locks = program.hear()
+        assert status == 0, program.errors()
+        assert len(locks) > 5
         program.finish()
 
 
