@@ -1,9 +1,10 @@
 """What may be stored of a view's response, what tells responses apart, and their stored form.
 
 The rules are those of a shared cache (RFC 9111) as far as a view can know them: only complete 200
-responses, none that sets cookies, carries a CSRF token, is streamed, or says ``private``,
-``no-store`` or ``no-cache``. A 304 answers one client's validators, so it is never stored; a
-stored 200 answers them itself.
+responses, none that sets cookies, carries a CSRF token or messages, is streamed, or says
+``private``, ``no-store`` or ``no-cache``; of a request with credentials only what says ``public``.
+What the session went into varies by cookies. A 304 answers one client's validators, so it is never
+stored; a stored 200 answers them itself.
 """
 
 from __future__ import annotations
@@ -17,16 +18,15 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
-from django.utils.cache import get_conditional_response
+from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import parse_http_date_safe
 from django.utils.translation import get_language
 
 from .memoize import Unstored
+from .visitors import Watch, authorized
 
 _UNSHARED = frozenset({"private", "no-store", "no-cache"})
-
-#: Django sets this in ``request.META`` when a CSRF token was asked for.
-_TOKEN_FLAG = "CSRF_COOKIE_NEEDS_UPDATE"  # noqa: S105 (a name)
+_PUBLIC = frozenset({"public", "s-maxage", "must-revalidate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,16 @@ class Vary:
             return self.user or bool(self.cookies)
         return header == "accept-language" and self.by_language
 
+    @property
+    def by_session(self) -> bool:
+        """Whether responses to two sessions are told apart."""
+        return self.user or settings.SESSION_COOKIE_NAME in self.cookies
+
+    @property
+    def header_names(self) -> list[str]:
+        """What other caches must be told to tell apart."""
+        return [*self.headers, *(["Cookie"] if self.user or self.cookies else [])]
+
     def values(self, request: Any, user: Any) -> list[str]:
         """The texts that tell requests apart; ``user`` is the request's user, if asked for."""
         texts = [f"h:{name.lower()}={request.headers.get(name)!r}" for name in self.headers]
@@ -64,6 +74,8 @@ class Vary:
             texts.append(f"z:{timezone.get_current_timezone()}")
         if request.method == "HEAD":
             texts.append("HEAD")
+        if authorized(request) and not self.covers("authorization"):
+            texts.append("authorized")
         return texts
 
 
@@ -73,10 +85,10 @@ def names(value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 class Fresh(NamedTuple):
-    """What a view just returned, and whether it used a CSRF token for that."""
+    """What a view just returned, and what of its visitor it used for that."""
 
     response: Any
-    token: bool
+    visitor: Watch
 
 
 class VaryOn(NamedTuple):
@@ -106,13 +118,20 @@ def pack(fresh: Fresh, vary: Vary, known: tuple[str, ...]) -> Any:
 
     Raises ``Unstored``.
     """
-    response = fresh.response
-    if fresh.token or not _shareable(response):
+    response, visitor = fresh
+    if visitor.private or not _shareable(response):
+        raise Unstored
+    if visitor.authorized and not vary.covers("authorization") and not _public(response):
         raise Unstored
     found = {name.lower() for name in _parts(response.headers.get("Vary", ""))}
     if "*" in found:
         raise Unstored
     found = {name for name in found if not vary.covers(name)}
+    declared = vary.header_names
+    if visitor.session and not vary.by_session:
+        found.add("cookie")
+        declared.append("Cookie")
+    patch_vary_headers(response, declared)
     if found <= set(known):
         return _freeze(response)
     if known:
@@ -137,10 +156,23 @@ def _parts(header: str) -> list[str]:
 def _shareable(response: Any) -> bool:
     if not isinstance(response, HttpResponseBase) or response.streaming:
         return False
-    if response.status_code != 200 or response.cookies:
+    if response.status_code != 200 or response.cookies or "Set-Cookie" in response.headers:
         return False
-    control = _parts(response.headers.get("Cache-Control", "").lower())
-    return _UNSHARED.isdisjoint(part.partition("=")[0] for part in control)
+    control = _control(response)
+    if not control and "no-cache" in response.headers.get("Pragma", "").lower():
+        return False
+    return _UNSHARED.isdisjoint(control)
+
+
+def _public(response: Any) -> bool:
+    """Whether a response may be stored although the request had credentials (RFC 9111, 3.5)."""
+    return not _PUBLIC.isdisjoint(_control(response))
+
+
+def _control(response: Any) -> set[str]:
+    """The names of the directives of ``Cache-Control``."""
+    parts = _parts(response.headers.get("Cache-Control", "").lower())
+    return {part.partition("=")[0].strip() for part in parts}
 
 
 def _freeze(response: Any) -> Any:
@@ -168,23 +200,6 @@ def can_render(response: Any) -> bool:
         and not getattr(response, "is_rendered", False)
         and (not hasattr(response, "data") or hasattr(response, "accepted_renderer"))
     )
-
-
-class TokenWatch:
-    """Notices whether a CSRF token is made for a request: another visitor must not get it."""
-
-    def __init__(self, request: Any) -> None:
-        self._meta = request.META
-        self.used = False
-
-    def __enter__(self) -> TokenWatch:
-        self._before = self._meta.pop(_TOKEN_FLAG, None)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.used = bool(self._meta.get(_TOKEN_FLAG))
-        if self._before is not None:
-            self._meta[_TOKEN_FLAG] = self._before
 
 
 def conditional(request: Any, response: Any) -> Any:

@@ -18,7 +18,8 @@ from . import responses
 from .calls import digest
 from .memoize import Answer, Backend, CacheKey, Call, Memo, Pack, equip
 from .options import Options
-from .responses import Fresh, TokenWatch, Vary, VaryOn
+from .responses import Fresh, Vary, VaryOn
+from .visitors import Watch
 
 _METHODS = ("GET", "HEAD")
 
@@ -84,11 +85,11 @@ def _sync(view: Any, memo: Memo, backend: Backend, vary: Vary) -> Any:
             return view(*args, **kwargs)
 
         def load() -> Fresh:
-            with TokenWatch(request) as tokens:
+            with Watch(request) as visitor:
                 response = view(*args, **kwargs)
                 if responses.can_render(response):
                     response = response.render()
-            return Fresh(response, tokens.used)
+            return Fresh(response, visitor)
 
         user = getattr(request, "user", None) if vary.user else None
         flow = _flow(call, request, vary, vary.values(request, user))
@@ -112,11 +113,11 @@ def _async(view: Any, memo: Memo, backend: Backend, vary: Vary) -> Any:
             return await view(*args, **kwargs)
 
         async def load() -> Fresh:
-            with TokenWatch(request) as tokens:
+            with Watch(request) as visitor:
                 response = await view(*args, **kwargs)
                 if responses.can_render(response):
                     response = await sync_to_async(response.render)()
-            return Fresh(response, tokens.used)
+            return Fresh(response, visitor)
 
         user = await request.auser() if vary.user and hasattr(request, "auser") else None
         flow = _flow(call, request, vary, vary.values(request, user))

@@ -40,7 +40,7 @@ HOUSE: dict[str, list[str]] = {
     "user": (
         "stats report rights doctor "
         "decorated calls tags options policies memoize refresh one_read samples results "
-        "responses views functions middleware fingerprints by_fingerprint geojson "
+        "visitors responses views functions middleware fingerprints by_fingerprint geojson "
         "basecache rediscache reaper "
         "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
@@ -61,7 +61,7 @@ LAZY = {
 DJANGO_SETTINGS = {
     "orm.values": {"USE_TZ"},
     "orm.fingerprint": {"USE_TZ"},
-    "responses": {"USE_I18N", "USE_TZ"},
+    "responses": {"SESSION_COOKIE_NAME", "USE_I18N", "USE_TZ"},
     "checks": {"INSTALLED_APPS"},
 }
 
