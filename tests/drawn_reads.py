@@ -293,8 +293,12 @@ def set_focus(number: int | None) -> None:
 class Drawn:
     """A read drawn by hypothesis; ``answer(cached)`` runs it on a fresh copy of its queryset."""
 
-    def __init__(self, queryset: Any, op: str, args: tuple[Any, ...] = (), text: str = "") -> None:
+    def __init__(
+        self, queryset: Any, op: str, args: tuple[Any, ...] = (), text: str = "",
+        options: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.queryset, self.op, self.args, self.text = queryset, op, args, text
+        self.options = options or {}
 
     def answer(self, cached: bool) -> Any:
         queryset = self.queryset.all()
@@ -305,13 +309,16 @@ class Drawn:
             return found if queryset.query.is_sliced else sorted(found, key=repr)
         if self.op == "prefetch":
             return sorted((_with_prefetched(item) for item in queryset), key=repr)
-        if self.op in ("get", "first", "last", "latest"):
+        if self.op in ("get", "first", "last", "earliest", "latest"):
             try:
                 return plain(getattr(queryset, self.op)(*self.args))
             except (queryset.model.DoesNotExist, queryset.model.MultipleObjectsReturned) as error:
                 return type(error).__name__
         if self.op == "in_bulk":
-            return {key: plain(item) for key, item in queryset.in_bulk(*self.args).items()}
+            return {
+                key: plain(item)
+                for key, item in queryset.in_bulk(*self.args, **self.options).items()
+            }
         if self.op == "aggregate":
             return queryset.aggregate(**self.args[0])
         return getattr(queryset, self.op)(*self.args)
@@ -377,19 +384,22 @@ SHAPES = [
 @st.composite
 def reads(draw: Any) -> Drawn:
     """A read of any shape."""
-    shape = draw(st.sampled_from(SHAPES))
+    from .drawn_more import MORE  # which is made of what is here
+
+    shape = draw(st.sampled_from([*SHAPES, *MORE]))
     if shape == "relation":
         wanted = focus.of(model for model, _ in RELATIONS)
         build = draw(st.sampled_from([build for model, build in RELATIONS if model in wanted]))
         queryset = build(draw(st.sampled_from(KEYS)))
         return Drawn(queryset, draw(st.sampled_from(["fetch", "fetch", "count", "exists"])))
-    model = draw(st.sampled_from(_models(shape)))
+    models_of, more = MORE.get(shape, (None, None))
+    model = draw(st.sampled_from(focus.of(models_of) if more else _models(shape)))
     queryset = model._base_manager.all()
     for _ in range(draw(st.sampled_from([1, 1, 2, 0]))):
         condition = draw(conditions(model, draw(st.sampled_from([0, 0, 1, 2]))))
         negative = draw(st.integers(0, 4)) == 4
         queryset = queryset.exclude(condition) if negative else queryset.filter(condition)
-    return draw(_shaped(queryset, model, shape))
+    return more(draw, queryset, model) if more else draw(_shaped(queryset, model, shape))
 
 
 def _models(shape: str) -> list[Any]:
