@@ -90,6 +90,8 @@ _ADVICE = {
     "replica": "Point CACHEOPS_REDIS at the primary, or use CACHEOPS_SENTINEL.",
     "MasterNotFound": "Correct service_name and locations of CACHEOPS_SENTINEL.",
     "No master found": "Correct service_name and locations of CACHEOPS_SENTINEL.",
+    "MOVED ": "The server is part of a Redis Cluster: set CACHEOPS_CLIENT_CLASS = "
+    "'redis.cluster.RedisCluster'.",
     "MovedError": "The server is part of a Redis Cluster: set CACHEOPS_CLIENT_CLASS = "
     "'redis.cluster.RedisCluster'.",
     "NOPERM": "Allow this user what the guide to operations lists.",

@@ -107,11 +107,8 @@ class Cluster:
     def raw_slots(self) -> list[list[object]]:
         """The reply to CLUSTER SLOTS as it is."""
         with redis.Redis(port=self.nodes[0].port) as client:
-            connection = client.connection_pool.get_connection()
-            connection.send_command("CLUSTER", "SLOTS")
-            reply = connection.read_response()
-            client.connection_pool.release(connection)
-        return reply  # type: ignore[no-any-return]
+            client.set_response_callback("CLUSTER SLOTS", lambda reply, **options: reply)
+            return client.execute_command("CLUSTER SLOTS")  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """End all servers."""

@@ -263,8 +263,11 @@ def _referring_tables(model: Any, assigned: Mapping[str, Any]) -> set[str]:
         relation.related_model._meta.db_table
         for relation in model._meta.related_objects
         if relation.related_model is not None
-        and relation.field.concrete
-        and any(target.column in assigned for target in relation.field.foreign_related_fields)
+        and any(
+            target.column in assigned
+            # Until Django 6.0 a many-to-many field is concrete, too, and refers to no column.
+            for target in getattr(relation.field, "foreign_related_fields", ())
+        )
     } & registry.current().tracked
 
 

@@ -29,7 +29,26 @@ if TYPE_CHECKING:
 
 Address = tuple[str, int]
 
-_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError)
+#: How such an answer begins. Before redis-py 5.1 a client of one node does not tell them apart.
+_ELSEWHERE: dict[str, type[ResponseError]] = {
+    "MOVED ": MovedError,
+    "ASK ": AskError,
+    "TRYAGAIN": TryAgainError,
+    "CLUSTERDOWN": ClusterDownError,
+}
+
+
+def _elsewhere(reply: Any) -> ResponseError | None:
+    """An answer as the error that says where a key is, if it is one."""
+    if not isinstance(reply, ResponseError):
+        return None
+    if isinstance(reply, tuple(_ELSEWHERE.values())):
+        return reply
+    text = str(reply)
+    for word, kind in _ELSEWHERE.items():
+        if text.startswith(word):
+            return kind(text[len(word) :])
+    return None
 
 
 class Redirected(StoreUnavailable):
@@ -45,8 +64,8 @@ class Node(RedisTransport):
 
     def _raise(self, replies: Sequence[Any]) -> None:
         for reply in replies:
-            if isinstance(reply, _ELSEWHERE):
-                raise Redirected(reply) from reply
+            if (where := _elsewhere(reply)) is not None:
+                raise Redirected(where) from reply
         super()._raise(replies)
 
     async def each(self, commands: list[Command], overlap: bool) -> tuple[list[Any], bytes]:
