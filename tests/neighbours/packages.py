@@ -24,7 +24,6 @@ class Package(NamedTuple):
 
 PACKAGES = (
     Package("django-filter", "tests.settings", ("tests",), ("djangorestframework", "pytz")),
-    Package("django-taggit", "tests.settings", ("tests",), ("djangorestframework",)),
     Package("django-treebeard", "tests.settings", ("tests",), ("pytest-mock",)),
     Package(
         "django-model-utils", "tests.settings", ("tests",), ("time-machine",),

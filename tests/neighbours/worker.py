@@ -30,6 +30,8 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
 sys.path[:] = [*(path for path in sys.path if path != str(ROOT)), str(ROOT)]
 sys.path.insert(0, str(Path.cwd()))
 
+#: With the cache and without it: hashing well would take most of the time.
+COMMON = {"PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"]}
 OURS = {
     "CACHEOPS_REDIS": "memory://neighbours",
     "CACHEOPS": {"*.*": {"ops": "all", "timeout": 600}},
@@ -64,12 +66,15 @@ class Outcomes:
             self.found[report.nodeid] = ["failed", report.longreprtext[-4000:]]
 
 
-def add_to_settings(module: str) -> None:
+def add_to_settings(module: str, cached: bool) -> None:
     """Have the cache in the settings of the package, wherever they come from."""
     from django.conf import LazySettings, Settings
 
     def extended(values: Any) -> dict[str, Any]:
-        return {**OURS, "INSTALLED_APPS": ["cacheops_lite", *values["INSTALLED_APPS"]]}
+        if not cached:
+            return COMMON
+        apps = ["cacheops_lite", *values["INSTALLED_APPS"]]
+        return {**COMMON, **OURS, "INSTALLED_APPS": apps}
 
     if module:
         begin = Settings.__init__
@@ -100,8 +105,8 @@ def main(out: str, cached: bool, settings: str, arguments: list[str]) -> None:
         "-p", "no:warnings", "-o", "addopts=", "-o", "python_files=test_*.py tests.py *_tests.py",
         "--rootdir", str(Path.cwd()), "--no-migrations", "--continue-on-collection-errors",
     ]  # fmt: skip
+    add_to_settings(settings, cached)
     if cached:
-        add_to_settings(settings)
         options += ["-p", "cacheops_lite.testing.pytest_plugin", "-o", "cacheops=on"]
     pytest.main([*options, *arguments], plugins=[outcomes])
     counts = dict(outcomes.recorder.counts) if outcomes.recorder is not None else {}
