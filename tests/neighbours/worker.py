@@ -66,22 +66,30 @@ class Outcomes:
             self.found[report.nodeid] = ["failed", report.longreprtext[-4000:]]
 
 
+def sqlite(database: dict[str, Any]) -> dict[str, Any]:
+    """A database in memory in place of one whose server is not there."""
+    if database.get("ENGINE") == "django.db.backends.sqlite3":
+        return database
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+
 def add_to_settings(module: str, cached: bool) -> None:
     """Have the cache in the settings of the package, wherever they come from."""
     from django.conf import LazySettings, Settings
 
     def extended(values: Any) -> dict[str, Any]:
+        common = {**COMMON, "DATABASES": {a: sqlite(d) for a, d in values["DATABASES"].items()}}
         if not cached:
-            return COMMON
+            return common
         apps = ["cacheops_lite", *values["INSTALLED_APPS"]]
-        return {**COMMON, **OURS, "INSTALLED_APPS": apps}
+        return {**common, **OURS, "INSTALLED_APPS": apps}
 
     if module:
         begin = Settings.__init__
 
         def started(self: Any, settings_module: str) -> None:
             begin(self, settings_module)
-            for key, value in extended({"INSTALLED_APPS": self.INSTALLED_APPS}).items():
+            for key, value in extended(vars(self)).items():
                 setattr(self, key, value)
                 self._explicit_settings.add(key)
 
