@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.dispatch import Signal
+from django.test import override_settings
 
 import cacheops_lite
 from cacheops_lite import conf, signals
@@ -36,15 +38,20 @@ def defaults(page: str, kind: str) -> dict[str, Any]:
     return found
 
 
-def read_by_conf() -> dict[str, ast.expr]:
-    """The names of the settings that conf.py reads, with the expression of their defaults."""
-    return {
-        argument.value: node.args[-1]
+def read_by_conf() -> dict[str, str]:
+    """The names of the settings that conf.py reads, each with the field that it fills."""
+    calls = [
+        node
         for node in ast.walk(ast.parse(CONF))
-        if isinstance(node, ast.Call)
-        for argument in node.args[:-1]
-        if isinstance(argument, ast.Constant)
-        and re.fullmatch(r"(CACHEOPS|FILE_CACHE_)\w*", str(argument.value))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Settings" and node.keywords
+    ]
+    return {
+        constant.value: str(keyword.arg)
+        for call in calls
+        for keyword in call.keywords
+        for constant in ast.walk(keyword.value)
+        if isinstance(constant, ast.Constant)
+        and re.fullmatch(r"(CACHEOPS|FILE_CACHE_)\w*", str(constant.value))
     }
 
 
@@ -54,13 +61,15 @@ def test_every_setting() -> None:
 
 
 def test_defaults_of_settings() -> None:
-    """Defaults on the page are those in force."""
+    """Defaults on the page are those in force in a project that sets nothing."""
     said = defaults("reference_settings.rst", "setting")
-    for name, default in read_by_conf().items():
-        value = eval(ast.unparse(default), {"base": conf.Settings()})
-        if name == "CACHEOPS_BREAKER":
-            value = dict(conf.BREAKER)
-        assert said[name] == value, name
+    with override_settings():
+        for name in read_by_conf():
+            if hasattr(settings, name):
+                delattr(settings, name)
+        current = conf.current()
+        for name, field in read_by_conf().items():
+            assert said[name] == getattr(current, field), name
 
 
 def test_every_option_of_a_profile() -> None:
