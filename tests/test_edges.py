@@ -18,6 +18,7 @@ from django.db.models import (
     IntegerField,
 )
 from django.db.models.functions import Cast
+from django.db.models.lookups import In, Range
 from django.test import override_settings
 from django.utils import timezone
 
@@ -108,6 +109,27 @@ def test_zones_may_be_more_than_a_day_apart() -> None:
             m.Post.objects.filter(pk=post.pk).update(created=moment)
             assert read.uncached() == [(post.pk,)]
             assert_fresh(read)
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        In(F("created"), ["2020-01-01 12:00:00"]),
+        Range(F("created"), ("2020-01-01 11:59:59", "2020-01-01 12:00:01")),
+    ],
+)
+def test_a_text_that_no_field_has_seen_is_read_by_the_database(lookup: Any) -> None:
+    """A lookup made by hand hands texts to the database, which reads them in its own zone."""
+    if connection.vendor != "postgresql":
+        pytest.skip("other backends do not take texts for moments")
+    with override_settings(TIME_ZONE="Asia/Tokyo"):
+        post = new_post()
+        read = Read(lambda: m.Post.objects.filter(lookup).values_list("pk"))
+        prime(read)
+        moment = datetime(2020, 1, 1, 12, tzinfo=UTC)
+        m.Post.objects.filter(pk=post.pk).update(created=moment)
+        assert read.uncached() == [(post.pk,)]
+        assert_dropped(read)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,8 @@ def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
     if name is None:
         return None
     bearer = _bearer(field)
+    if prepared and name in _MOMENTS and isinstance(value, str):
+        return None  # no field has seen it: the database reads it in a zone and a format of its own
     try:
         if isinstance(value, models.Model):
             value = getattr(value, bearer.attname)
@@ -126,6 +128,7 @@ def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
         return None
 
 
+_MOMENTS: Final = frozenset({"date", "datetime", "time", "duration"})
 _PREPARES: Final = frozenset({"get_prep_value", "to_python"})
 
 
