@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
@@ -275,11 +276,15 @@ def statement_of(load: Callable[[], Any]) -> str:
 
 
 def _hide_own_queries() -> None:
-    look_up, own_transaction = rows_lookup.Lookup._run, writes.own_transaction
+    own_transaction = writes.own_transaction
 
-    def hidden(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with unlogged():
-            return look_up(self, *args, **kwargs)
+    def hidden(look_up: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(look_up)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with unlogged():
+                return look_up(self, *args, **kwargs)
+
+        return method
 
     @contextmanager
     def hidden_transaction(connection: Any) -> Iterator[None]:
@@ -300,7 +305,8 @@ def _hide_own_queries() -> None:
             with unlogged():
                 block.__exit__(None, None, None)
 
-    rows_lookup.Lookup._run = hidden  # type: ignore[method-assign]
+    for name in ("_run", "_by_key"):
+        setattr(rows_lookup.Lookup, name, hidden(getattr(rows_lookup.Lookup, name)))
     writes.own_transaction = hidden_transaction
 
 
