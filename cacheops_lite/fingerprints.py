@@ -83,7 +83,7 @@ class Fingerprint:
     # -- asking --------------------------------------------------------------------------------
 
     def text(self) -> str:
-        """The fingerprint, at most ``every`` seconds old. It may serve as an ETag."""
+        """The fingerprint, at most ``every`` seconds old: 32 hex digits, good for an ETag."""
         return self.known()[0]
 
     async def atext(self) -> str:
@@ -108,7 +108,7 @@ class Fingerprint:
     def asked(self) -> str:
         """The fingerprint as the database has it now."""
         plan = self._plan()
-        return spell(row_hash.run(plan.asked, plan.using))
+        return digest(row_hash.run(plan.asked, plan.using))
 
     def _asked_in_turn(self) -> str:
         plan = self._plan()
@@ -120,11 +120,11 @@ class Fingerprint:
         def load() -> tuple[str, str]:
             # In one statement: a pair from two moments could be wrong for ever.
             row = row_hash.run(row_hash.both(cheap, plan.asked), plan.using)
-            return spell(row[: len(found)]), spell(row[len(found) :])
+            return digest(row[: len(found)]), digest(row[len(found) :])
 
         call = plan.call._replace(variant="pair")
         pair = self._pairs.read(call, load).value
-        if pair[0] != spell(found):
+        if pair[0] != digest(found):
             pair = self._pairs.read(call, load, refresh=True).value
         return str(pair[1])
 
