@@ -76,3 +76,43 @@ def test_command() -> None:
         call_command("cacheops", "explain", "Nothing.objects.all()")
     with pytest.raises(CommandError, match="not a queryset"):
         call_command("cacheops", "explain", "1 + 1")
+
+
+def test_every_line_of_the_text() -> None:
+    """Cacheable, key, state, timeout and rest of it, dependencies as writes, what was widened."""
+    author = m.Author.objects.create(name="x")
+    category = m.Category.objects.create(title="x", slug="x")
+    m.Post.objects.create(author=author, category=category, title="x")
+    posts = m.Post.objects.filter(category=category, text__contains="").select_related("author")
+    list(posts.cache(timeout=50))
+    told = posts.cache(timeout=50).cache_explain()
+    lines = str(told).splitlines()
+    assert lines[0] == "tests.Post.fetch: cacheable"
+    assert lines[1].split() == ["key", told.key.decode()]
+    assert lines[2].startswith("  cached   yes, timeout 50 s, ") and lines[2].endswith(" s left")
+    assert lines[3:] == [
+        f"  dropped by a write of a row of tests_post with category_id={category.pk}, "
+        "before or after it",
+        "  dropped by a write of a row of tests_author that the result shows or joins, found by id",
+        "  widened  tests_post: text__contains: this lookup is not understood",
+    ]
+    m.Tag.objects.create(name="x")
+    assert posts.cache(timeout=50).cache_explain().cached
+    m.Post.objects.filter(category=category).update(views=1)
+    assert str(posts.cache(timeout=50).cache_explain()).splitlines()[2] == (
+        "  cached   no (stamp), timeout 50 s"
+    )
+    assert "empty result" in str(posts.cache(timeout=50).none().cache_explain()).splitlines()[0]
+
+
+@pytest.mark.parametrize("write", ["the row", "a joined row", "another row"])
+def test_the_writes_it_names_drop_it_and_no_others(write: str) -> None:
+    """What ``dropped_by()`` says is what happens."""
+    author, other = (m.Author.objects.create(name=name) for name in "ab")
+    category = m.Category.objects.create(title="x", slug="x")
+    post = m.Post.objects.create(author=author, category=category, title="x")
+    posts = m.Post.objects.filter(title="x").select_related("author")
+    list(posts.cache(timeout=50))
+    assert posts.cache(timeout=50).cache_explain().cached
+    {"the row": post, "a joined row": author, "another row": other}[write].save()
+    assert posts.cache(timeout=50).cache_explain().cached is (write == "another row")
