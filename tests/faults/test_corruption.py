@@ -68,8 +68,17 @@ class Library:
         self.store.data[key] = (value, self.start[key][1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", PLANS)
+QUICK = {("by category", kind) for kind in KINDS} | {("dynamic", "q"), ("dynamic", "schemes")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
+        for name in PLANS
+        for kind in KINDS
+    ],
+)
 def test_any_damage_of_any_value(name: str, kind: str) -> None:
     """A damaged entry is a miss; any other damage is a miss or harmless, also to the next writers."""
     library = Library(name)

@@ -188,7 +188,10 @@ CHANGES: dict[str, Callable[[Fleet], None]] = {
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=() if what == "protocol" else pytest.mark.slow) for what in CHANGES],
+)
 def test_other_versions_of_ours(fleet: Fleet, what: str) -> None:
     """Releases of ours that spell values differently share keys and drop each other's results."""
     fleet.start("old", "one")
@@ -203,6 +206,7 @@ def test_other_versions_of_ours(fleet: Fleet, what: str) -> None:
         fleet.look()
 
 
+@pytest.mark.slow
 def test_a_secret_that_is_rotated(fleet: Fleet) -> None:
     """Code with the new secret and code without it: each is right, and neither can crash."""
     fleet.start("old", "before", "first")
@@ -214,6 +218,7 @@ def test_a_secret_that_is_rotated(fleet: Fleet) -> None:
     assert fleet.ask("between", "read") > 0
 
 
+@pytest.mark.slow
 def test_migrations_while_others_read(fleet: Fleet) -> None:
     """Columns come and go and data moves while old code reads without a pause."""
     fleet.start("new")

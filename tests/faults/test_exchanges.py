@@ -123,7 +123,6 @@ def spoilt_at(
     why = f"({name}, exchange {at}, {fault!r})"
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("other"):
-        world.look()
         world.recovers(why=why)
     with processes.on("own"):
         if name != "first contact":

@@ -69,11 +69,7 @@ NAMES = [
     "save", "update", "two tables", "roll back", "raw SQL", "tags", "create", "delete",
     "invalidate_obj", "invalidate_model",
 ]  # fmt: skip
-QUICK = {
-    ("dynamic miss", "kill after"),
-    ("locked miss", "kill before"),
-    ("two tables", "kill after"),
-}
+QUICK = {("locked miss", "kill before"), ("two tables", "kill after")}
 DEATHS = [
     pytest.param(name, how, marks=() if (name, how) in QUICK else long)
     for name in NAMES

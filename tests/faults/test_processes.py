@@ -143,6 +143,7 @@ def test_threads(rows: Machine) -> None:
     assert connections_of(rows) <= before, "sockets were left open"
 
 
+@pytest.mark.slow
 def test_forks_among_threads(rows: Machine) -> None:
     """A fork at any moment of what other threads do: no child waits for a lock that no one holds."""
     with Companion(START + THREADS, rows.url, "fork") as program:
@@ -303,6 +304,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(rows: Machine) -> None:
     """Programs are killed at any moment; the one that lives sees every count, and all go on."""
     chance = random.Random()

@@ -59,6 +59,7 @@ class TestSyncOnVersions(StoreContract):
             yield OnRedis(SyncTransport(own), run, client)
 
 
+@pytest.mark.slow
 class TestAsyncOnVersions(StoreContract):
     @pytest.fixture
     def store(self, versioned: Machine) -> Iterator[Store]:
