@@ -15,7 +15,7 @@ from typing import Any
 
 from tests import databases, servers
 
-from . import driver, peers, picture, quick, report
+from . import driver, page, peers, picture, quick, report
 
 BEGAN = time.monotonic()
 
@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     add("--json", type=Path, help="write all numbers here")
     add("--picture", nargs="?", type=Path, const=peers.ROOT / "docs" / "benchmarks.svg",
         help="draw the ratios (docs/benchmarks.svg)")  # fmt: skip
+    add("--page", type=Path, help="write the tables here, for docs/benchmarks.rst to include")
     return parser.parse_args()
 
 
@@ -110,6 +111,8 @@ def main() -> int:
     print(f"{time.monotonic() - BEGAN:.0f} s")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
+    if options.page:
+        options.page.write_text(page.write(result))
     if options.picture:
         options.picture.write_text(picture.draw(result))
     return int(any(peers.OURS in one["refused"] for one in result["workloads"].values()))
@@ -161,6 +164,7 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         report.traffic(traffic, options.processes)
     return {
         "versions": versions,
+        "python": sys.version.split()[0],
         "database": options.database,
         "workloads": {
             name: {

@@ -60,6 +60,10 @@ class Settings:
     serializer: Any = None
     degrade_on_failure: bool = True
     replica_lag: float = 0.0
+    #: The share of a timeout by which results may run out earlier, each at a moment of its own.
+    jitter: float = 0.0
+    #: How payloads are squeezed: "zstd", "lz4" or not at all.
+    compression: str | None = None
     #: How `stores.breaker.Breaker` is made.
     breaker: Mapping[str, float] = field(default_factory=lambda: dict(BREAKER))
     #: Seconds after which a process adds its counters to those of the others; None: never.
@@ -168,6 +172,8 @@ def _build() -> Settings:
         serializer=get("CACHEOPS_SERIALIZER", None),
         degrade_on_failure=bool(get("CACHEOPS_DEGRADE_ON_FAILURE", True)),
         replica_lag=read_number("CACHEOPS_REPLICA_LAG", get("CACHEOPS_REPLICA_LAG", 0)),
+        jitter=read_jitter(get("CACHEOPS_JITTER", 0)),
+        compression=get("CACHEOPS_COMPRESSION", None),
         breaker=read_breaker(get("CACHEOPS_BREAKER", {})),
         stats_interval=read_interval("CACHEOPS_STATS_INTERVAL", get, base.stats_interval),
         outbox_interval=read_interval("CACHEOPS_OUTBOX_INTERVAL", get, base.outbox_interval),
@@ -189,6 +195,17 @@ def _secret_keys() -> tuple[bytes, ...]:
     return tuple(key if isinstance(key, bytes) else str(key).encode() for key in keys)
 
 
+def read_jitter(jitter: Any) -> float:
+    """``CACHEOPS_JITTER``: from 0 to less than 1. Raises ``ImproperlyConfigured``."""
+    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
+    if not number or not 0 <= jitter < 1:
+        raise ImproperlyConfigured(
+            "CACHEOPS_JITTER is the share of a timeout that chance may take off, from 0 to less "
+            f"than 1; got {jitter!r}."
+        )
+    return float(jitter)
+
+
 class _Readable:
     """``from cacheops_lite.conf import settings``: our settings by their names, with defaults."""
 
@@ -202,6 +219,8 @@ class _Readable:
         "CACHEOPS_SERIALIZER": "serializer",
         "CACHEOPS_DEGRADE_ON_FAILURE": "degrade_on_failure",
         "CACHEOPS_REPLICA_LAG": "replica_lag",
+        "CACHEOPS_JITTER": "jitter",
+        "CACHEOPS_COMPRESSION": "compression",
         "CACHEOPS_BREAKER": "breaker",
         "CACHEOPS_STATS_INTERVAL": "stats_interval",
         "CACHEOPS_RESTARTS_KEEP_DATA": "restarts_keep_data",

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from random import random
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -20,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from . import conf, pulse
+from .core import squeeze
 from .core.codec import Codec, PlainPickle, Signer
 from .core.entry import Change
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
@@ -92,7 +94,14 @@ class Engine(Store):
                 serializer = _module_or_object(serializer)
             except ImportError as error:
                 raise ImproperlyConfigured(f"CACHEOPS_SERIALIZER: {error}.") from error
-        return Codec(Signer(self.settings.secret_keys), serializer)
+        return Codec(Signer(self.settings.secret_keys), serializer, self._squeezing())
+
+    def _squeezing(self) -> bytes | None:
+        wanted = self.settings.compression
+        try:
+            return None if wanted is None else squeeze.check(wanted)
+        except (ValueError, ImportError) as error:
+            raise ImproperlyConfigured(f"CACHEOPS_COMPRESSION: {error}.") from error
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -135,11 +144,19 @@ class Engine(Store):
                 encode=encode,
                 decode=decode,
                 dynamic=dynamic,
-                ttl_ms=max(1, round(timeout * 1000)),
+                ttl_ms=self._life(timeout),
                 lock_ms=round(LOCK_TTL * 1000) if lock else 0,
                 lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
             )
         )
+
+    def _life(self, timeout: float) -> int:
+        """How long an entry lives, in ms: its timeout, less what chance takes off.
+
+        Results that were stored together do not run out together.
+        """
+        jitter = self.settings.jitter
+        return max(1, round(timeout * 1000 * (1 - jitter * random() if jitter else 1)))
 
     async def aread(
         self,
@@ -161,7 +178,7 @@ class Engine(Store):
             encode=encode,
             decode=decode,
             dynamic=dynamic,
-            ttl_ms=max(1, round(timeout * 1000)),
+            ttl_ms=self._life(timeout),
             lock_ms=round(LOCK_TTL * 1000) if lock else 0,
             lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
         )

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 #: imports from floors below, and on its own floor from files that stand before it.
 HOUSE: dict[str, list[str]] = {
     "core": (
-        "core.forks core.entry core.keys core.stamps core.memo core.dnf core.codec core.servers core.plans "
+        "core.forks core.entry core.keys core.stamps core.memo core.dnf core.squeeze core.codec core.servers core.plans "
         "core.state core.ensuring core.writing core.reading core.protocol"
     ).split(),
     "stores": (

@@ -26,6 +26,8 @@ from uuid import UUID
 
 from msgspec.msgpack import Decoder, Encoder
 
+from . import squeeze
+
 ROWS: Final = b"R"
 SIGNED_ROWS: Final = b"S"
 OBJECT: Final = b"O"
@@ -220,13 +222,23 @@ class Codec:
     Writing raises what the pickler raises for a value that it cannot take, and ``Unfaithful``.
     """
 
-    def __init__(self, signer: Signer, pickler: Pickler = PlainPickle) -> None:
+    def __init__(
+        self, signer: Signer, pickler: Pickler = PlainPickle, method: bytes | None = None
+    ) -> None:
+        """``method`` says how payloads are squeezed (``squeeze.METHODS``), None that they are not.
+
+        Whatever this one does not write it can read all the same.
+        """
         self.signer = signer
         self.pickler = pickler
+        self.method = method
         #: Type -> whether its instances keep their attributes.
         self._faithful: dict[type, bool] = {}
 
     def rows_to_bytes(self, rows: Sequence[Sequence[Any]], context: bytes) -> bytes:
+        return self._squeezed(self._rows_to_bytes(rows, context))
+
+    def _rows_to_bytes(self, rows: Sequence[Sequence[Any]], context: bytes) -> bytes:
         try:
             return encode_rows(rows)
         except Untyped:
@@ -237,16 +249,29 @@ class Codec:
             return self._dump(SIGNED_ROWS, content, context)
 
     def bytes_to_rows(self, data: bytes, context: bytes) -> list[tuple[Any, ...]]:
+        if squeeze.is_squeezed(data):
+            data = self._expanded(data)
         if data[:1] == ROWS:
             return decode_rows(data)
         rows: list[tuple[Any, ...]] = self._load(SIGNED_ROWS, data, context)
         return rows
 
     def object_to_bytes(self, value: Any, context: bytes) -> bytes:
-        return self._dump(OBJECT, value, context)
+        return self._squeezed(self._dump(OBJECT, value, context))
 
     def bytes_to_object(self, data: bytes, context: bytes) -> Any:
+        if squeeze.is_squeezed(data):
+            data = self._expanded(data)
         return self._load(OBJECT, data, context)
+
+    def _squeezed(self, data: bytes) -> bytes:
+        return data if self.method is None else squeeze.squeeze(self.method, data)
+
+    def _expanded(self, data: bytes) -> bytes:
+        try:
+            return squeeze.expand(data)
+        except (ValueError, ImportError) as error:
+            raise Undecodable from error
 
     def _check(self, value: Any) -> None:
         # A ``Decimal`` with attributes, say, is pickled as its digits alone.
