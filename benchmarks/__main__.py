@@ -165,6 +165,7 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "versions": versions,
         "python": sys.version.split()[0],
+        "quantile": options.quantile,
         "database": options.database,
         "workloads": {
             name: {

@@ -30,7 +30,13 @@ def about(result: Mapping[str, Any]) -> str:
         f"{name} {version}" for name, version in sorted(result["versions"].items())
     )
     database = {"sqlite": "SQLite in memory", "postgres": "PostgreSQL"}[result["database"]]
-    return f"{database}, Python {result['python']}, {versions}.\n"
+    busy = ""
+    if result["quantile"] != 0.5:
+        busy = (
+            f" The machine was busy with other work: of the operations of each round the"
+            f" {result['quantile']:.0%} quantile counts, not the median."
+        )
+    return f"{database}, Python {result['python']}, {versions}.{busy}\n"
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -463,6 +463,34 @@ def test_aggregates() -> None:
         assert call(m.Post.objects) == expected
 
 
+def test_hits_of_first_and_last() -> None:
+    """``first()`` and ``last()`` are found again, ordered or not, and what they find is fresh."""
+    posts = [post(title="x", views=views) for views in (2, 1, 3)]
+    calls: list[Callable[[Any], Any]] = [
+        lambda posts: posts.first(),
+        lambda posts: posts.last(),
+        lambda posts: posts.filter(title="x").order_by("views").first(),
+        lambda posts: posts.filter(title="x").order_by("views").last(),
+        lambda posts: posts.filter(title="nobody").first(),
+        lambda posts: posts.values("views").order_by("-views").first(),
+        lambda posts: posts.values_list("views", flat=True).last(),
+        lambda posts: posts.select_related("author").last(),
+        lambda posts: posts.prefetch_related("tags").first(),
+    ]
+    expected = [posts[0], posts[2], posts[1], posts[2], None, {"views": 3}, 3, posts[2], posts[0]]
+    for n in range(4):
+        with hits() as seen:
+            assert [call(m.Post.objects) for call in calls] == expected
+        assert all(seen) == (n > 0)
+    m.Post.objects.filter(pk=posts[2].pk).delete()
+    expected = [posts[0], posts[1], posts[1], posts[0], None, {"views": 2}, 1, posts[1], posts[0]]
+    assert [call(m.Post.objects) for call in calls] == expected
+    for _ in range(3):
+        assert m.Tag.objects.first() is m.Tag.objects.last() is None
+        with pytest.raises(TypeError):
+            m.Post.objects.values("views").annotate(n=Count("pk")).first()
+
+
 def test_hits_of_get() -> None:
     """``get()`` with several conditions is found again, and what it finds is fresh."""
     one = post(title="x", views=1)

@@ -226,10 +226,12 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
     asked: tuple[str, Any] | None = None
     shown: list[reads.Shown] | None = None
     found: list[Any] | None = None
-    place = _get_place(self, profile, args, kwargs) if profile is not None else None
+    place = _place(self, profile, "get", args, kwargs) if profile is not None else None
     if profile is not None:
         if place is not None:
-            found = reads.get_at(self, place, args, kwargs, profile)
+            found = reads.get_at(
+                self, place, lambda: shortcut.long_query(self._chain(), args, kwargs), profile
+            )
             if found is not None and len(found) == 1:
                 return found[0]
         if found is None:
@@ -259,25 +261,37 @@ def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> A
                 shortcut.learn(self, self.db, profile.db_agnostic, *asked, key, shape)
 
 
-def _get_place(queryset: Any, profile: conf.Profile, args: Any, kwargs: Any) -> Any:
-    """Where the answer of this very ``get()`` is remembered; ``None`` if it cannot be."""
+def _place(queryset: Any, profile: conf.Profile, name: str, args: Any, kwargs: Any) -> Any:
+    """Where the answer of this very call is remembered; ``None`` if it cannot be."""
     node = lazy.node_of(queryset)
     if node is None or queryset._prefetch_related_lookups or queryset._sticky_filter:
         return None
-    called = lazy.call_key(queryset, node, "get", args, kwargs)
+    called = lazy.call_key(queryset, node, name, args, kwargs)
     return called and (called, queryset.db, profile.db_agnostic)
 
 
 def one_end(original: Callable[..., Any], self: Any) -> Any:
     """``first`` and ``last``: their fetch counts as op "get" where that is cached."""
-    if self._result_cache is not None or profile_for(self, "get") is None:
+    profile = profile_for(self, "get") if self._result_cache is None else None
+    if profile is None:
         return original(self)
-    token, of_token = _op.set("get"), _of.set(self.model)
+    self = _decided(self)
+    name = original.__name__
+    place = _place(self, profile, name, tuple(map(str, self.model._meta.ordering or ())), {})
+    if place is not None:
+        found = reads.get_at(self, place, lambda: shortcut.end_query(self._chain(), name), profile)
+        if found is not None:
+            return found[0] if found else None
+    shown: list[reads.Shown] = []
+    token, of_token, shown_token = _op.set("get"), _of.set(self.model), _shown.set(shown)
     try:
         return original(self)
     finally:
         _op.reset(token)
         _of.reset(of_token)
+        _shown.reset(shown_token)
+        if len(shown) == 1 and place is not None:
+            reads.keep(place, shown[0].hot)
 
 
 def count(original: Callable[..., Any], self: Any) -> Any:

@@ -333,19 +333,21 @@ def _keep(place: Any, shape: Any, key: Any, hot: Hot, shown: list[Shown] | None)
 
 
 def get_at(
-    queryset: Any, place: Any, args: Any, kwargs: Any, profile: conf.Profile
+    queryset: Any, place: Any, asked: Callable[[], Any], profile: conf.Profile
 ) -> list[Any] | None:
-    """The results of a ``get()`` that was asked for before at this node, or ``None``."""
+    """The results of a ``get()`` (``first()``, ``last()``) seen before at this node, or ``None``.
+
+    ``asked()`` makes its query.
+    """
     using = queryset.db
     hot = _hot.get(place)
     if hot is None or transactions.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
-        query = shortcut.long_query(queryset._chain(), args, kwargs)
-        check(query, using, profile, packing(queryset), hot.plan)
+        check(asked(), using, profile, packing(queryset), hot.plan)
     outcome = through(
         hot.plan, queryset.model, using, profile, "get",
-        lambda: shortcut.load(queryset, args, kwargs),
+        lambda: rows.load_rows(asked().get_compiler(using)),
     )  # fmt: skip
     return rows.produce(queryset, hot.produce, outcome.value)
 

@@ -144,6 +144,15 @@ def load(queryset: Any, args: Any, kwargs: Any) -> rows.Rows:
     return rows.load_rows(long_query(queryset, args, kwargs).get_compiler(queryset.db))
 
 
+def end_query(queryset: Any, name: str) -> Any:
+    """The query that ``first()`` or ``last()`` makes."""
+    if queryset.ordered:
+        ordered = queryset if name == "first" else queryset.reverse()
+    else:
+        ordered = queryset.order_by("pk" if name == "first" else "-pk")
+    return ordered[:1].query
+
+
 def long_query(queryset: Any, args: Any, kwargs: Any) -> Any:
     """The query that ``get(*args, **kwargs)`` makes."""
     clone = queryset.filter(*args, **kwargs)
