@@ -31,7 +31,7 @@ HOUSE: dict[str, list[str]] = {
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.build orm.templates "
-        "orm.spelling orm.lazy orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
+        "orm.spelling orm.nodes orm.lazy orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
         "orm.scope orm.transactions orm.joining orm.predicates orm.row_hash "
         "orm.rows_lookup orm.stored orm.writes orm.rawwrites orm.by_hand orm.reads orm.singles orm.queryset "
         "orm.explain "

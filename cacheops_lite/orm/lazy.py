@@ -13,7 +13,6 @@ A step is kept when it is seen the second time, so what is asked once costs noth
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from django.db.models import QuerySet
@@ -22,9 +21,8 @@ from django.db.models.sql.query import Query
 
 from .. import conf
 from ..core.memo import Recent
+from .nodes import Node
 from .spelling import spell
-
-_serials = count(1)
 
 #: The attributes of a queryset: what a clone starts anew, what it takes over, Django 6.1's.
 _FRESH = {"_result_cache": None, "_prefetch_done": False, "_defer_next_filter": False,
@@ -45,50 +43,6 @@ _FREE = frozenset(
     __class_getitem__ _query cache nocache inplace cloning invalidated_update cache_explain
     """.split()
 )
-
-
-class Node:
-    """The query after some steps; it never leaves this file, its clones do."""
-
-    __slots__ = ("bound", "chains", "fields", "iterable", "query", "root", "serial", "twin")
-
-    def __init__(self, query: Any, iterable: Any, fields: Any) -> None:
-        self.serial = next(_serials)
-        self.query = query
-        self.iterable = iterable
-        self.fields = fields
-        #: Whether no step was taken: what a plain manager gives.
-        self.root = False
-        #: Whether a queryset here is a copy of one that took the steps.
-        self.chains = False
-        self.twin: Node | None = None
-        self.bound: Node | None = None
-
-    def copied(self) -> Node:
-        """Where a copy of a queryset of this node is: the same steps."""
-        if self.chains:
-            return self
-        if self.twin is None:
-            twin = Node(self.query, self.iterable, self.fields)
-            twin.root, twin.chains = self.root, True
-            if not self.query.filter_is_sticky:  # else the next step differs, too
-                twin.serial = self.serial
-            self.twin = twin
-        return self.twin
-
-    def sticky(self) -> Node:
-        """Where a copy is whose next two filters may share a join (a related manager's)."""
-        if self.bound is None:
-            query = self.query.chain()
-            query.filter_is_sticky = True
-            self.bound = Node(query, self.iterable, self.fields)
-        return self.bound
-
-    def build(self) -> Any:
-        """A query as the steps would have left it."""
-        if self.root:
-            return Query(self.query.model)
-        return self.query.chain() if self.chains else self.query.clone()
 
 
 #: (node, method, its arguments …) -> the node after it; ``None`` once it was seen.
@@ -123,11 +77,9 @@ class OwnQuery:
     def __get__(self, queryset: Any, owner: Any = None) -> Any:
         if queryset is None:
             return self
-        node = queryset.__dict__.pop("_cacheops_node", None)
-        if node is None:
+        if not materialize(queryset):
             raise AttributeError(f"{type(queryset).__name__!r} object has no attribute '_query'")
-        query = queryset.__dict__["_query"] = node.build()
-        return query
+        return queryset.__dict__["_query"]
 
 
 def node_of(queryset: Any) -> Node | None:
@@ -141,11 +93,18 @@ def node_of(queryset: Any) -> Node | None:
     return node
 
 
-def materialize(queryset: Any) -> None:
-    """Have a query and no node, as Django's own code that looks into ``__dict__`` expects."""
-    node = queryset.__dict__.pop("_cacheops_node", None)
-    if node is not None and "_query" not in queryset.__dict__:
-        queryset.__dict__["_query"] = node.build()
+def materialize(queryset: Any) -> bool:
+    """Have a query and no node, as Django's own code that looks into ``__dict__`` expects.
+
+    False if there is neither.
+    """
+    state = queryset.__dict__
+    node: Node | None = state.get("_cacheops_node")
+    if node is not None and "_query" not in state:
+        # In this order, and never twice: threads may share a queryset.
+        state.setdefault("_query", node.build())
+    state.pop("_cacheops_node", None)
+    return "_query" in state
 
 
 def materialized(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,54 @@
+"""A node: the query that some steps of a queryset lead to, kept to be copied."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from django.db.models.sql.query import Query
+
+_serials = count(1)
+
+
+class Node:
+    """The query after some steps; it never leaves this package, its clones do."""
+
+    __slots__ = ("bound", "chains", "fields", "iterable", "query", "root", "serial", "twin")
+
+    def __init__(self, query: Any, iterable: Any, fields: Any) -> None:
+        self.serial = next(_serials)
+        self.query = query
+        self.iterable = iterable
+        self.fields = fields
+        #: Whether no step was taken: what a plain manager gives.
+        self.root = False
+        #: Whether a queryset here is a copy of one that took the steps.
+        self.chains = False
+        self.twin: Node | None = None
+        self.bound: Node | None = None
+
+    def copied(self) -> Node:
+        """Where a copy of a queryset of this node is: the same steps."""
+        if self.chains:
+            return self
+        if self.twin is None:
+            twin = Node(self.query, self.iterable, self.fields)
+            twin.root, twin.chains = self.root, True
+            if not self.query.filter_is_sticky:  # else the next step differs, too
+                twin.serial = self.serial
+            self.twin = twin
+        return self.twin
+
+    def sticky(self) -> Node:
+        """Where a copy is whose next two filters may share a join (a related manager's)."""
+        if self.bound is None:
+            query = self.query.chain()
+            query.filter_is_sticky = True
+            self.bound = Node(query, self.iterable, self.fields)
+        return self.bound
+
+    def build(self) -> Any:
+        """A query as the steps would have left it."""
+        if self.root:
+            return Query(self.query.model)
+        return self.query.chain() if self.chains else self.query.clone()
