@@ -18,6 +18,7 @@ from .given import (
     BREAKER,
     read_breaker,
     read_interval,
+    read_jitter,
     read_number,
     read_prefix,
     read_skip_fields,
@@ -193,17 +194,6 @@ def _build() -> Settings:
 def _secret_keys() -> tuple[bytes, ...]:
     keys = [django_settings.SECRET_KEY, *getattr(django_settings, "SECRET_KEY_FALLBACKS", ())]
     return tuple(key if isinstance(key, bytes) else str(key).encode() for key in keys)
-
-
-def read_jitter(jitter: Any) -> float:
-    """``CACHEOPS_JITTER``: from 0 to less than 1. Raises ``ImproperlyConfigured``."""
-    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
-    if not number or not 0 <= jitter < 1:
-        raise ImproperlyConfigured(
-            "CACHEOPS_JITTER is the share of a timeout that chance may take off, from 0 to less "
-            f"than 1; got {jitter!r}."
-        )
-    return float(jitter)
 
 
 class _Readable:

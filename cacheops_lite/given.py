@@ -66,6 +66,17 @@ def read_prefix(prefix: Any) -> str | Callable[[Any], str]:
     return cast("str | Callable[[Any], str]", prefix)
 
 
+def read_jitter(jitter: Any) -> float:
+    """``CACHEOPS_JITTER``: from 0 to less than 1. Raises ``ImproperlyConfigured``."""
+    number = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
+    if not number or not 0 <= jitter < 1:
+        raise ImproperlyConfigured(
+            "CACHEOPS_JITTER is the share of a timeout that chance may take off, from 0 to less "
+            f"than 1; got {jitter!r}."
+        )
+    return float(jitter)
+
+
 def read_number(name: str, value: Any, least: float = 0, *, whole: bool = False) -> float:
     """A setting that is a number from ``least`` on. Raises ``ImproperlyConfigured``."""
     kinds = int if whole else (int, float)

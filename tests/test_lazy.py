@@ -72,6 +72,8 @@ DIFFERENT: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
     ((), {"views__in": [1, 2]}),
     ((), {"views__in": (1, 2)}),
     ((), {"views__in": [2, 1]}),
+    ((), {"views__in": range(1, 3)}),
+    ((), {"views__in": range(1, 4)}),
     ((), {"views__in": [1], "title": "x"}),
     ((), {"views__in": [1, "title", "x"]}),
     ((), {"title": "x"}),

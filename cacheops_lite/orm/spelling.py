@@ -86,6 +86,8 @@ def _value(value: Any) -> tuple[Any, ...]:
         return (kind, value)
     if kind in _BY_TEXT:
         return (kind, repr(value))
+    if kind is range:
+        return (kind, value.start, value.stop, value.step)
     if kind is datetime.datetime:
         if value.tzinfo is not datetime.UTC or value.fold:
             raise _Unspelt  # what it means depends on the zone that is active
