@@ -133,6 +133,18 @@ def test_a_text_that_no_field_has_seen_is_read_by_the_database(lookup: Any) -> N
 
 
 @pytest.mark.parametrize(
+    "lookup",
+    [In(F("day"), ["2020-01-01", "today"]), Range(F("created"), ("yesterday", "now"))],
+)
+def test_a_word_for_a_moment_is_not_cached(lookup: Any) -> None:
+    """What "today" means to PostgreSQL is another day tomorrow; a title is what it says."""
+    if connection.vendor != "postgresql":
+        pytest.skip("other backends do not take texts for moments")
+    assert not m.Post.objects.filter(lookup).cache().cache_explain().cacheable
+    assert m.Post.objects.filter(title__in=["today"]).cache().cache_explain().cacheable
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "-- name: titles\nSELECT title FROM tests_post",

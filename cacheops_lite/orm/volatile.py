@@ -6,8 +6,10 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
+from django.db.models import DateField, TimeField
 from django.db.models.expressions import BaseExpression, RawSQL, Value
 from django.db.models.functions import Now, Random
+from django.db.models.lookups import Lookup
 from django.db.models.sql.where import ExtraWhere
 
 from cacheops_lite.orm.tables import tokens
@@ -54,6 +56,8 @@ def why_expression(node: Any) -> str:
         return f"volatile: {cls.__name__}"
     if isinstance(node, Value) and isinstance(node.value, str) and _NOW.fullmatch(node.value):
         return f"volatile: {node.value!r}"
+    if isinstance(node, Lookup) and _reads_words(node):
+        return f"volatile: a word for a moment in {cls.__name__}"
     # A template is SQL by hand; one that reads tables is not seen by anybody else.
     if isinstance(node, BaseExpression):
         extra = getattr(node, "extra", None) or {}
@@ -62,6 +66,14 @@ def why_expression(node: Any) -> str:
         if any(isinstance(part, str) and _SELECT.search(part) for part in parts):
             return f"raw SQL in {cls.__name__}"
     return ""
+
+
+def _reads_words(node: Any) -> bool:
+    """Whether a moment is compared with texts like "today", which no field has made a date."""
+    options = node.rhs if isinstance(node.rhs, (list, tuple, set, frozenset)) else ()
+    return any(
+        isinstance(option, str) and not option.lstrip()[:1].isdigit() for option in options
+    ) and isinstance(getattr(node.lhs, "output_field", None), (DateField, TimeField))
 
 
 @lru_cache(maxsize=1024)
