@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -105,6 +105,15 @@ def clean_cache(redis_client: redis.Redis) -> Iterator[None]:
     lazy.keep_at_once = True
     yield
     reset_cacheops()
+
+
+@pytest.fixture
+async def closed_after() -> AsyncIterator[None]:
+    """The sockets of the engine belong to the event loop of the test, and end before it."""
+    from cacheops_lite import engine
+
+    yield
+    await engine.current().aclose()
 
 
 def reset_cacheops() -> None:

@@ -6,14 +6,13 @@ The decorator is ``cached(timeout, …)`` there as here; only ``cache_alias`` is
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from django.http import HttpRequest
 from django.test import RequestFactory
 
-from cacheops_lite import cached, cached_as, engine, file_cache
+from cacheops_lite import cached, cached_as, file_cache
 
 from .models import Author, Category
 from .test_functions import counting
@@ -288,12 +287,6 @@ def test_cache_alias(decorate: Any) -> None:
         decorate(10, cache_alias="other")
     with pytest.raises(TypeError, match="CACHEOPS_REDIS"):
         cached_as(Category, cache_alias="other")
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    yield
-    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,6 @@ from cacheops_lite import (
     RowHash,
     cached_as,
     cached_by,
-    engine,
     invalidate_tag,
     request_scope,
 )
@@ -584,12 +583,6 @@ def test_forms_do_not_mix() -> None:
     forms += [Fingerprinted(Station.objects.filter(name="a"), every=0, serialize=_only_names)]
     for _ in range(2):
         assert [form.get() for form in forms] == [["a", "b"], [1.0, 2.0], 1, 1, ["a"]]
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    yield
-    await engine.current().async_transport.client.aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

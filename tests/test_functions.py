@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -758,13 +758,6 @@ def test_a_hit_costs_one_command(decorator: Any, redis_client: redis.Redis) -> N
 
 
 # -- async -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    """The sockets of the engine belong to the event loop of the test, and end before it."""
-    yield
-    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

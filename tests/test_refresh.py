@@ -7,7 +7,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -311,12 +311,6 @@ def test_iterators_that_end() -> None:
 
 
 # -- many at once ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    yield
-    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -7,7 +7,7 @@ import contextvars
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,6 @@ from django.urls import path
 from cacheops_lite import (
     cached,
     cached_as,
-    engine,
     invalidate_all,
     invalidate_model,
     invalidate_tag,
@@ -349,12 +348,6 @@ def test_failing_views() -> None:
 def test_streamed_responses() -> None:
     """What a response reads while it is sent is read after the request."""
     assert b"".join(Client().get("/stream/").streaming_content) == b"other"
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    yield
-    await engine.current().async_transport.client.aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from cacheops_lite import (
     cached_as,
     cached_view,
     cached_view_as,
-    engine,
     file_cache,
     invalidate_all,
     invalidate_functions,
@@ -307,12 +305,6 @@ def test_a_hit_costs_one_command(redis_client: redis.Redis) -> None:
     assert function() == 1
     after = redis_client.info("commandstats")
     assert after["cmdstat_mget"]["calls"] - before["cmdstat_mget"]["calls"] == 1
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    yield
-    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")

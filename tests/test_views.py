@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from django.utils.http import http_date
 from django.views import View
 from django.views.generic import ListView
 
-from cacheops_lite import CacheMiss, cached_view, cached_view_as, engine, file_cache
+from cacheops_lite import CacheMiss, cached_view, cached_view_as, file_cache
 
 from .models import Author, Category
 
@@ -511,13 +511,6 @@ def test_generic_views() -> None:
 
 
 # -- async -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def closed_after() -> AsyncIterator[None]:
-    """The sockets of the engine belong to the event loop of the test, and end before it."""
-    yield
-    await engine.current().aclose()
 
 
 @pytest.mark.usefixtures("closed_after")
