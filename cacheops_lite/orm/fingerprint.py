@@ -56,8 +56,7 @@ def spell_param(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{spell_param(k)}={spell_param(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (str, int, float, bytes)):
-        base: Any = next(t for t in (str, bool, int, float, bytes) if isinstance(value, t))
-        return f"{kind.__module__}.{kind.__qualname__}={spell_param(base(value))}"
+        return f"{kind.__module__}.{kind.__qualname__}={spell_param(_plain(value))}"
     if isinstance(value, (bytearray, memoryview)):
         return f"{kind.__name__}:{bytes(value).hex()}"
     if hasattr(value, "obj") and kind.__module__.startswith(("psycopg", "django")):
@@ -67,6 +66,17 @@ def spell_param(value: Any) -> str:
     if kind.__module__.startswith(("psycopg.types.range", "psycopg._", "psycopg2._range")):
         return _lasting(f"{kind.__qualname__}:{value!r}", value)
     raise Unspellable(f"a parameter of type {kind.__module__}.{kind.__qualname__}")
+
+
+def _plain(value: Any) -> Any:
+    """The value without its class; a class may convert to itself, as ``SafeString`` does."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return bytes(memoryview(value))
 
 
 def _lasting(text: str, value: Any) -> str:

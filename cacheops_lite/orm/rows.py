@@ -91,6 +91,8 @@ def _staged(queryset: Any, compiler: Any) -> Any:
     shadow = object.__new__(type(query))
     shadow.__dict__.update(query.__dict__)
     shadow.get_compiler = lambda *args, **kwargs: compiler
+    # An iterable may ask other querysets that it derives from this one: those are run as ever.
+    shadow.clone = lambda *args, **kwargs: query.clone(*args, **kwargs)
     stage = object.__new__(type(queryset))
     stage.__dict__.update(queryset.__dict__)
     stage._query = shadow
