@@ -333,6 +333,16 @@ class BareStamped(models.Model):
         db_table = "tests_stamped"
 
 
+class LoudStamped(models.Model):
+    """The same table again, by a name that only some databases take for the same."""
+
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        managed = False
+        db_table = "TESTS_STAMPED"
+
+
 class Customer(models.Model):
     """Swapped by the setting for ``BigCustomer``: it has no table."""
 

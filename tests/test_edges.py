@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.conf import settings
 from django.db import connection, connections, transaction
 from django.db.models import (
     CharField,
@@ -391,3 +392,16 @@ def test_what_is_remembered_of_parameters_is_bounded(monkeypatch: pytest.MonkeyP
             assert list(rows.all()) == list(rows.all()) == []
     assert len(templates.filled.small) == 5
     assert len(templates.filled.large) == 2
+
+
+@pytest.mark.skipif(settings.TEST_DB != "sqlite", reason="only SQLite takes both for one table")
+def test_one_table_by_two_names() -> None:
+    """What is written under a name that differs only in case drops the results of the other."""
+    quiet = Read(lambda: m.Stamped.objects.filter(name="x"))
+    loud = Read(lambda: m.LoudStamped.objects.filter(name="x"))
+    prime(quiet, loud)
+    stamped = m.Stamped.objects.create(name="x")
+    assert_dropped(loud)
+    prime(quiet, loud)
+    m.LoudStamped.objects.filter(pk=stamped.pk).update(name="y")
+    assert_dropped(quiet)

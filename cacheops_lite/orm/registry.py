@@ -62,7 +62,17 @@ class Registry:
                             f"{label!r}, which is no installed 'app.model'."
                         ) from None
                     direct.setdefault(source, set()).add(table)
-        return {table: frozenset(_closure(table, direct)) for table in direct}
+        for twins in self._twins():
+            for table in twins:
+                direct.setdefault(table, set()).update(twins - {table})
+        return {table: frozenset(_closure(table, direct)) - {table} for table in direct}
+
+    def _twins(self) -> Iterable[set[str]]:
+        """Names that some database may take for one table: other case, quotes, with its schema."""
+        found: dict[str, set[str]] = {}
+        for table in self.models:
+            found.setdefault(table.lower().replace('"', "").rpartition(".")[2], set()).add(table)
+        return [names for names in found.values() if len(names) > 1]
 
     def dependents(self, table: str) -> frozenset[str]:
         """Tables that change with this one, by ``depends_on`` (views, triggers), transitively."""
