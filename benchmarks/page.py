@@ -56,7 +56,7 @@ def times(result: Mapping[str, Any], peers: Sequence[str]) -> str:
         ]
         rows.append([name, *cells, f"**{number(ratio)}**", *verdict(ratio, ASKED.get(name))])
     head = ["", *(PEERS[peer].title for peer in peers), "ours to 7.2", "goal", "reached"]
-    return table("Microseconds, medians", head, rows)
+    return table("Microseconds", head, rows)
 
 
 def sizes(result: Mapping[str, Any], peers: Sequence[str]) -> str:

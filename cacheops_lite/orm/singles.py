@@ -96,6 +96,8 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         and tried.compiler.query.__class__ is Query
     ):
         reads.learn(shape, key, tried)
+        if place is not None:
+            reads.keep(place, reads.Hot(tried.plan, None))
     return answer
 
 
