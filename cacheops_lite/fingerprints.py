@@ -22,7 +22,7 @@ from . import conf
 from .calls import digest, spell
 from .core.entry import ANY_ROW
 from .memoize import Call
-from .orm import registry, row_hash, transactions
+from .orm import refusals, registry, row_hash, transactions
 from .refresh import Refresh
 from .results import EngineBackend
 from .samples import Resolved, Tables
@@ -143,7 +143,7 @@ class Fingerprint:
         plan = self._plan()
         if plan.unseen and transactions.open_transaction(connections[plan.using]):
             return f"in a transaction nothing tells of its writes to {plan.unseen}"
-        return transactions.read_refusal(plan.using, plan.asked.tables)
+        return refusals.read_refusal(plan.using, plan.asked.tables)
 
     def _plan(self) -> _Plan:
         queryset, settings = self.queryset(), conf.current()

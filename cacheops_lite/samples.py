@@ -20,7 +20,7 @@ from . import conf, engine
 from .calls import Unstable, digest, spell
 from .core.entry import ANY_ROW, Conj
 from .core.protocol import TablePlan
-from .orm import queryset, reads, registry, tables, transactions
+from .orm import queryset, reads, refusals, registry, tables
 from .orm.ranges import TRUE
 from .policies import Policy
 
@@ -47,7 +47,7 @@ class Resolved:
         if self.reason:
             return self.reason
         for alias, found in self.tables.items():
-            reason = transactions.read_refusal(alias, found)
+            reason = refusals.read_refusal(alias, found)
             if reason:
                 return reason
         return ""

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )  # fmt: skip
 
 from cacheops_lite.core.entry import Change
-from cacheops_lite.orm import rawwrites, reads, rows_lookup, transactions, writes
+from cacheops_lite.orm import rawwrites, reads, refusals, rows_lookup, transactions, writes
 
 from . import drawn_reads, drawn_writes
 from . import models as m
@@ -394,7 +394,7 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
         lambda connection, sid: transactions.pending(connection).changes.clear(),
     ),
     "tables written in the transaction are read from the cache": (
-        transactions, "read_refusal", lambda alias, tables: "",
+        refusals, "read_refusal", lambda alias, tables: "",
     ),
     "joined rows are no dependencies": (
         reads, "_dynamic", lambda cache, plan, using: lambda found: iter(()),

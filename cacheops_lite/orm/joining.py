@@ -13,7 +13,8 @@ from django.db import connections
 
 from ..core.entry import Change
 from . import scope
-from .transactions import add, open_transaction, pending, read_refusal
+from .refusals import read_refusal
+from .transactions import add, open_transaction, pending
 
 _ever = False
 

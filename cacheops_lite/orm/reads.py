@@ -24,12 +24,12 @@ from . import (
     conditions,
     fingerprint,
     lazy,
+    refusals,
     registry,
     rows,
     scope,
     shortcut,
     templates,
-    transactions,
     values,
 )
 from .shapes import Shape, shape_of
@@ -130,7 +130,7 @@ def plan_compiler(
             return Attempt(compiler, None, "the database does not tell its collations")
         plan = _make_plan(compiler, sql, digest)
         _plans.set(digest, plan)
-    reason = plan.reason or transactions.read_refusal(using, plan.tables)
+    reason = plan.reason or refusals.read_refusal(using, plan.tables)
     return Attempt(compiler, plan, reason, sql_hash, params)
 
 
@@ -313,7 +313,7 @@ def hot_at(
 ) -> Hot | None:
     """What was kept for a call at a node, if it may be read now."""
     hot = _hot.get(place)
-    if hot is None or transactions.read_refusal(using, hot.plan.tables):
+    if hot is None or refusals.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
         check(query, using, profile, op or packing(queryset), hot.plan)
@@ -341,7 +341,7 @@ def get_at(
     """
     using = queryset.db
     hot = _hot.get(place)
-    if hot is None or transactions.read_refusal(using, hot.plan.tables):
+    if hot is None or refusals.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
         check(asked(), using, profile, packing(queryset), hot.plan)
@@ -366,7 +366,7 @@ def get(
     if template is None or slot is None:
         return None
     plan = template.fill([slot], None, connections[using])
-    if plan is None or transactions.read_refusal(using, plan.tables):
+    if plan is None or refusals.read_refusal(using, plan.tables):
         return None
     asked = {name: value}
     for check in audit:
@@ -388,7 +388,7 @@ def quick_plan(
     if shape is None or template is None:
         return None
     plan = template.fill(shape.slots, None, connections[using])
-    if plan is None or transactions.read_refusal(using, plan.tables):
+    if plan is None or refusals.read_refusal(using, plan.tables):
         return None
     for check in audit:
         check(query, using, profile, packs, plan)

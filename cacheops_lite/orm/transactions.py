@@ -16,7 +16,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf, counters, engine, pulse, signals
@@ -400,85 +400,3 @@ def commit_in_test(connection: BaseDatabaseWrapper) -> None:
         commit_now(connection)
         for read in saved:
             read()
-
-
-# -- what a read must know ---------------------------------------------------------------------
-
-
-def read_refusal(alias: str, tables: Iterable[str]) -> str:
-    """Why a read of ``tables`` must not use the cache now; ``""`` if it may."""
-    connection = connections[alias]
-    state: Pending | None = connection.__dict__.get("_cacheops_pending")
-    if state is None:
-        state = pending(connection)
-    if state.dirty and (state.everything or not state.dirty.isdisjoint(tables)):
-        return "the current transaction has written a table of this query"
-    if scope.shunned(tables):
-        return "the rows are read for a result that hangs on their fingerprint"
-    if connection.vendor == "mysql" and _reads_uncommitted(connection):
-        return "the connection reads what is not committed (isolation level)"
-    inside = connection.in_atomic_block or state.raw or _manual(connection)
-    if inside and (connection.needs_rollback or connection.closed_in_transaction):
-        return "the transaction is broken; the database says so"
-    if not inside or (testcases.absent and testcases.alone(connection)):
-        if state.cursors and connection.vendor == "sqlite" and is_wal(connection):
-            return "an open cursor may keep an old snapshot (SQLite, WAL)"
-        return ""
-    if state.snapshot or _snapshot_isolation(connection, state):
-        return "the transaction may read from an old snapshot (isolation level)"
-    if connection.vendor == "sqlite" and is_wal(connection):
-        return "the transaction reads from a snapshot (SQLite, WAL)"
-    return ""
-
-
-def _reads_uncommitted(connection: BaseDatabaseWrapper) -> bool:
-    # What others roll back later is never bumped. (PostgreSQL has no such level.)
-    level = getattr(connection, "isolation_level", None)
-    if level is None:  # not connected yet
-        level = connection.settings_dict["OPTIONS"].get("isolation_level")
-    return str(level).lower() == "read uncommitted"
-
-
-def _manual(connection: BaseDatabaseWrapper) -> bool:
-    return connection.connection is not None and not connection.autocommit
-
-
-def _snapshot_isolation(connection: BaseDatabaseWrapper, state: Pending) -> bool:
-    if state.session_snapshot:
-        return True
-    level = getattr(connection, "isolation_level", None)
-    if connection.vendor == "postgresql":
-        name = getattr(level, "name", str(level)).upper().replace(" ", "_")
-        if name not in ("READ_COMMITTED", "READ_UNCOMMITTED", "NONE", "1", "0"):
-            return True
-        return "isolation_level" not in connection.settings_dict["OPTIONS"] and _asked(
-            connection, state
-        )
-    if connection.vendor == "mysql":
-        return level != "read committed"
-    return connection.vendor != "sqlite"
-
-
-def _asked(connection: BaseDatabaseWrapper, state: Pending) -> bool:
-    """PostgreSQL: the level that its own configuration gives to this session."""
-    if state.session_snapshot is None:
-        try:
-            with connection.connection.cursor() as cursor:
-                cursor.execute("SHOW default_transaction_isolation")
-                level = str(cursor.fetchone()[0])
-        except Exception:  # the transaction has failed, or there is none yet
-            return True
-        state.session_snapshot = level not in ("read committed", "read uncommitted")
-    return state.session_snapshot
-
-
-def is_wal(connection: BaseDatabaseWrapper) -> bool:
-    """Whether this SQLite database keeps a write-ahead log."""
-    state = pending(connection)
-    if state.wal is None:
-        raw = connection.connection
-        if raw is None:
-            return False
-        row = raw.execute("PRAGMA journal_mode").fetchone()
-        state.wal = bool(row) and str(row[0]).lower() == "wal"
-    return state.wal
