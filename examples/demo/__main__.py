@@ -34,9 +34,11 @@ def main() -> int:
         os.environ["DJANGO_SETTINGS_MODULE"] = "examples.demo.settings"
         django.setup()
 
+        from cacheops_lite import stats
         from examples.demo.story import tell
 
         claims = tell(server)
+        stats.share()  # else at the end of the process, when the server is gone
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
