@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connections
 
 from tests import servers
@@ -148,6 +149,9 @@ def test_threads(rows: Machine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    settings.TEST_DB == "sqlite", reason="SQLite must not be forked while threads use it"
+)
 def test_forks_among_threads(rows: Machine) -> None:
     """A fork at any moment of what other threads do: no child waits for a lock that no one holds."""
     with Companion(START + THREADS, rows.url, "fork") as program:
