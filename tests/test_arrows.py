@@ -220,7 +220,7 @@ def test_stores_do_not_know_django() -> None:
 
 
 def test_only_the_stores_know_redis() -> None:
-    """Another client library would touch two files."""
+    """Another client library would touch a few files of one folder."""
     importers = {
         module
         for module, tree in trees()

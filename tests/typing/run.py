@@ -25,7 +25,7 @@ mypy_path = {project}:{root}
 show_error_codes = false
 [mypy.plugins.django-stubs]
 django_settings_module = settings
-[mypy-funcy.*,redis.*]
+[mypy-redis.*]
 ignore_missing_imports = true
 """
 

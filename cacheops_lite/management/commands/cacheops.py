@@ -19,7 +19,7 @@ from cacheops_lite.rights import acl_line
 class Command(BaseCommand):
     """Look into the cache."""
 
-    help = "Explains how a queryset is cached."
+    help = "Explains a queryset, checks the server, shows counters, delivers the outbox."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
