@@ -12,10 +12,10 @@ __version__ = "0.1.0"  # the only place
 VERSION = tuple(int(part) for part in __version__.split(".") if part.isdigit())
 
 _HOMES = {
-    "cached": "functions",
-    "cached_as": "functions",
-    "cached_view": "functions",
-    "cached_view_as": "functions",
+    "cached": "functions.decorators",
+    "cached_as": "functions.decorators",
+    "cached_view": "functions.decorators",
+    "cached_view_as": "functions.decorators",
     "cache": "simple",
     "file_cache": "simple",
     "CacheMiss": "simple",
@@ -28,16 +28,16 @@ _HOMES = {
     "ainvalidate_model": "invalidation",
     "ainvalidate_obj": "invalidation",
     "no_invalidation": "invalidation",
-    "invalidate_functions": "results",
-    "invalidate_tag": "tags",
-    "ainvalidate_tag": "tags",
-    "on_change": "policies",
+    "invalidate_functions": "functions.results",
+    "invalidate_tag": "functions.tags",
+    "ainvalidate_tag": "functions.tags",
+    "on_change": "functions.policies",
     "request_scope": "middleware",
-    "Fingerprint": "fingerprints",
-    "Newest": "fingerprints",
-    "RowHash": "fingerprints",
-    "Fingerprinted": "by_fingerprint",
-    "cached_by": "by_fingerprint",
+    "Fingerprint": "functions.fingerprints",
+    "Newest": "functions.fingerprints",
+    "RowHash": "functions.fingerprints",
+    "Fingerprinted": "functions.by_fingerprint",
+    "cached_by": "functions.by_fingerprint",
     "reap_conjs": "reaper",
     "invalidate_fragment": "templatetags.cacheops",
     "CacheopsLibrary": "templatetags.cacheops",
@@ -85,10 +85,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .by_fingerprint import Fingerprinted, cached_by
     from .exceptions import CacheopsError, InvalidationRefused, StoreUnavailable
-    from .fingerprints import Fingerprint, Newest, RowHash
-    from .functions import cached, cached_as, cached_view, cached_view_as
+    from .functions.by_fingerprint import Fingerprinted, cached_by
+    from .functions.decorators import cached, cached_as, cached_view, cached_view_as
+    from .functions.fingerprints import Fingerprint, Newest, RowHash
+    from .functions.policies import on_change
+    from .functions.results import invalidate_functions
+    from .functions.tags import ainvalidate_tag, invalidate_tag
     from .invalidation import (
         ainvalidate_all,
         ainvalidate_model,
@@ -99,11 +102,8 @@ if TYPE_CHECKING:
         no_invalidation,
     )
     from .middleware import request_scope
-    from .policies import on_change
     from .reaper import reap_conjs
-    from .results import invalidate_functions
     from .simple import CacheMiss, FileCache, RedisCache, cache, file_cache
-    from .tags import ainvalidate_tag, invalidate_tag
     from .templatetags.cacheops import CacheopsLibrary, invalidate_fragment
 
 

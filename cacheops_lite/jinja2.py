@@ -13,8 +13,8 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from . import functions
-from .calls import digest
+from .functions import decorators
+from .functions.calls import digest
 from .whitespace import strip_between_tags
 
 __all__ = ["CacheopsExtension", "cache"]
@@ -40,7 +40,7 @@ class CacheopsExtension(Extension):
         self, tag: str, place: str, *args: Any, caller: Callable[[], Any], **kwargs: Any
     ) -> Any:
         kwargs["extra"] = (place, kwargs.get("extra"))
-        decorate = getattr(functions, tag)(*args, **kwargs)
+        decorate = getattr(decorators, tag)(*args, **kwargs)
 
         async def afragment() -> Any:
             return _stripped(await caller())

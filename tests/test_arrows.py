@@ -39,10 +39,12 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "user": (
         "stats report rights doctor "
-        "decorated calls tags options policies memoize refresh one_read samples results "
-        "visitors responses views functions middleware fingerprints by_fingerprint geojson "
-        "basecache rediscache reaper "
-        "filecache simple invalidation whitespace templatetags.cacheops jinja2 "
+        "functions.signatures functions.calls functions.tags options functions.policies "
+        "functions.memoize refresh functions.lease functions.one_read functions.samples "
+        "functions.results functions.visitors functions.responses functions.views "
+        "functions.decorators functions.fingerprints functions.by_fingerprint "
+        "simple.base simple.in_redis simple.in_files "
+        "invalidation reaper middleware geojson whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "
         "management.commands.reapconjs management.commands.cacheops checks apps"
@@ -61,7 +63,7 @@ LAZY = {
 DJANGO_SETTINGS = {
     "orm.values": {"USE_TZ"},
     "orm.fingerprint": {"USE_TZ"},
-    "responses": {"SESSION_COOKIE_NAME", "USE_I18N", "USE_TZ"},
+    "functions.responses": {"SESSION_COOKIE_NAME", "USE_I18N", "USE_TZ"},
     "checks": {"INSTALLED_APPS"},
 }
 

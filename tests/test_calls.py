@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy, override
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheops_lite.calls import Namer, Unstable, digest, function_name, spell
+from cacheops_lite.functions.calls import Namer, Unstable, digest, function_name, spell
 
 from .models import Author, Category, OrderLine, Post, PostProxy
 
@@ -193,7 +193,9 @@ def test_lines_are_left_out_in_development(monkeypatch: pytest.MonkeyPatch) -> N
 def test_texts_are_equal_in_every_process() -> None:
     """Neither hash randomization nor addresses get into a text."""
     values = "{'b', 'a', 'c'}, {'x': {3, 1}, 'y': [1.5, None]}, len, str"
-    program = f"from cacheops_lite.calls import spell; print([spell(v) for v in ({values})])"
+    program = (
+        f"from cacheops_lite.functions.calls import spell; print([spell(v) for v in ({values})])"
+    )
     outputs = {
         subprocess.run(
             [sys.executable, "-c", program],

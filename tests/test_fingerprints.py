@@ -25,7 +25,7 @@ from cacheops_lite import (
     invalidate_tag,
     request_scope,
 )
-from cacheops_lite.fingerprints import Fingerprint
+from cacheops_lite.functions.fingerprints import Fingerprint
 from cacheops_lite.orm import row_hash
 
 from .behind import copy_column, execute

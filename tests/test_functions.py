@@ -21,7 +21,7 @@ from django.test import override_settings
 from django.utils.functional import cached_property as django_cached_property
 
 from cacheops_lite import CacheMiss, cached, cached_as, engine, invalidate_obj
-from cacheops_lite.functions import invalidate_functions
+from cacheops_lite.functions.results import invalidate_functions
 from cacheops_lite.signals import cache_read
 
 from .models import Author, Category, Note, Odd, Pizzeria, Place, Post, Restaurant, Tag

@@ -18,11 +18,12 @@ from django.test import RequestFactory
 
 from cacheops_lite import cached, cached_as, cached_view, cached_view_as, engine, invalidate_tag
 from cacheops_lite.core.protocol import run
-from cacheops_lite.memoize import memoize
+from cacheops_lite.functions.lease import Lease
+from cacheops_lite.functions.memoize import memoize
+from cacheops_lite.functions.results import EngineBackend
+from cacheops_lite.functions.samples import Samples
 from cacheops_lite.options import Options
-from cacheops_lite.refresh import Kept, Lease, Refresh
-from cacheops_lite.results import EngineBackend
-from cacheops_lite.samples import Samples
+from cacheops_lite.refresh import Kept, Refresh
 
 from .models import Category
 from .test_functions import category

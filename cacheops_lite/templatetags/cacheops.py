@@ -17,8 +17,8 @@ from django.template import Context, Library, Node, NodeList, TemplateSyntaxErro
 from django.template.base import FilterExpression, Parser, Token
 from django.utils.safestring import SafeString
 
-from .. import functions
-from ..tags import Tags
+from ..functions import decorators
+from ..functions.tags import Tags
 from ..whitespace import strip_between_tags
 
 __all__ = ["CacheopsLibrary", "invalidate_fragment", "register"]
@@ -115,7 +115,7 @@ register = CacheopsLibrary()
 @register.decorator_tag
 def cached(timeout: float | None, fragment_name: str, *extra: Any, tags: Tags = ()) -> Any:
     """Cache a fragment for some seconds."""
-    return functions.cached(timeout=timeout, extra=(fragment_name, *extra), tags=tags)
+    return decorators.cached(timeout=timeout, extra=(fragment_name, *extra), tags=tags)
 
 
 @register.decorator_tag
@@ -124,7 +124,7 @@ def cached_as(
 ) -> Any:
     """Cache a fragment until rows change; ``None`` for the timeout of the model's profile."""
     name = (fragment_name, *extra)
-    return functions.cached_as(queryset, timeout=timeout, extra=name, tags=tags)
+    return decorators.cached_as(queryset, timeout=timeout, extra=name, tags=tags)
 
 
 def invalidate_fragment(fragment_name: str, *extra: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ... import conf
-from ...filecache import expired
+from ...simple.in_files import expired
 
 #: The bar is drawn anew after so many files.
 STEP = 256

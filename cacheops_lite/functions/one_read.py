@@ -12,14 +12,23 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from . import counters, engine, pulse, signals
-from .core.protocol import Outcome, ReadPlan
+from .. import counters, engine, pulse, signals
+from ..core.protocol import Outcome, ReadPlan
+from ..orm import scope
+from ..refresh import Kept, Refresh
+from .lease import Lease
 from .memoize import Answer, CacheMiss, Call, Pack, Unstored, as_it_is
-from .orm import scope
-from .refresh import Kept, Lease, Refresh, Stale
 
 _UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
 _STALE = Outcome(None, True, "")
+
+
+class _Stale(Exception):
+    """Ends a read with the last value, while somebody else computes the next."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
 
 
 class _NotStored(Exception):
@@ -98,7 +107,7 @@ class OneRead:
                     return await self._again().through(transport, load)
         except _NotStored:
             outcome = _UNSTORABLE._replace(value=self._value)
-        except Stale as last:
+        except _Stale as last:
             outcome = _STALE._replace(value=last.value)
         finally:
             if lease is not None:
@@ -123,7 +132,7 @@ class OneRead:
         except Exception:
             return  # it is no longer understood
         if isinstance(kept, Kept) and not policy.ended(kept) and not await lease.take():
-            raise Stale(kept.value)
+            raise _Stale(kept.value)
 
     async def _compute(self, load: Callable[[], Awaitable[Any]]) -> Any:
         self._tell(hit=False)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, Protocol
 from asgiref.sync import iscoroutinefunction
 from django.utils.functional import cached_property as django_cached_property
 
-from . import conf, tags
+from .. import conf
+from ..options import Options
+from . import tags
 from .calls import Namer, Unstable, function_name
-from .options import Options
 
 
 class CacheMiss(Exception):

@@ -16,12 +16,12 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet, FullResultSet, ImproperlyConfigured
 from django.db import models, router
 
-from . import conf, engine
+from .. import conf, engine
+from ..core.entry import ANY_ROW, Conj
+from ..core.protocol import TablePlan
+from ..orm import queryset, reads, refusals, registry, tables
+from ..orm.ranges import TRUE
 from .calls import Unstable, digest, spell
-from .core.entry import ANY_ROW, Conj
-from .core.protocol import TablePlan
-from .orm import queryset, reads, refusals, registry, tables
-from .orm.ranges import TRUE
 from .policies import Policy
 
 #: Table -> conjunctions, any of which a changed row may meet.

@@ -12,11 +12,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, counters, engine
-from .core.entry import Change, Conj
-from .core.protocol import TablePlan
-from .orm import joining, scope
-from .orm.transactions import muting
+from .. import conf, counters, engine
+from ..core.entry import Change, Conj
+from ..core.protocol import TablePlan
+from ..orm import joining, scope
+from ..orm.transactions import muting
 
 __all__ = ["ainvalidate_tag", "invalidate_tag"]
 

@@ -15,14 +15,15 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from . import conf, counters, engine, tags
+from .. import conf, counters, engine
+from ..core.entry import ANY_ROW, UNKNOWN, Change
+from ..core.protocol import Outcome, ReadPlan, TablePlan, run
+from ..orm import joining, scope
+from ..refresh import Refresh
+from . import tags
 from .calls import digest
-from .core.entry import ANY_ROW, UNKNOWN, Change
-from .core.protocol import Outcome, ReadPlan, TablePlan, run
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, as_it_is
 from .one_read import OneRead, count_uncached, decoder
-from .orm import joining, scope
-from .refresh import Refresh
 from .samples import Resolved, Samples
 
 #: "For ever", in seconds: nothing is stored without an end.

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
+from ..options import Options
 from . import responses
 from .calls import digest
 from .memoize import Answer, Backend, CacheKey, Call, Memo, Pack, equip
-from .options import Options
 from .responses import Fresh, Vary, VaryOn
 from .visitors import Watch
 

@@ -16,8 +16,8 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.db import models
 
+from ..orm import predicates
 from .calls import Unstable, digest, function_name, spell
-from .orm import predicates
 
 __all__ = ["on_change"]
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 
+from ..options import Options
+from ..orm import scope
 from .calls import spell
 from .fingerprints import Fingerprint, RowHash
 from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is, memoize
-from .options import Options
-from .orm import scope
 from .results import EngineBackend
 
 __all__ = ["Fingerprinted", "cached_by"]

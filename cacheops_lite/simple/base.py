@@ -16,9 +16,8 @@ from typing import Any, overload
 
 from asgiref.sync import sync_to_async
 
-from . import signals
-from .decorated import Cached, CachedView, Decorator, P, R, ViewDecorator
-from .memoize import (
+from .. import signals
+from ..functions.memoize import (
     DESCRIPTORS,
     ALoad,
     Answer,
@@ -30,10 +29,11 @@ from .memoize import (
     as_it_is,
     memoize,
 )
-from .options import Options
-from .orm import scope
-from .responses import Vary, names
-from .views import memoize_view
+from ..functions.responses import Vary, names
+from ..functions.signatures import Cached, CachedView, Decorator, P, R, ViewDecorator
+from ..functions.views import memoize_view
+from ..options import Options
+from ..orm import scope
 
 Timeout = float | timedelta | None
 
@@ -141,7 +141,7 @@ class BaseCache(ABC):
         self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
     ) -> Decorator: ...
     def cached(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the results of a function here; see ``functions.cached``."""
+        """Cache the results of a function here; see ``decorators.cached``."""
         return self._cached(timeout, extra, **options)
 
     @overload
@@ -151,7 +151,7 @@ class BaseCache(ABC):
         self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
     ) -> ViewDecorator: ...
     def cached_view(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the responses of a view here; see ``functions.cached_view``."""
+        """Cache the responses of a view here; see ``decorators.cached_view``."""
         return self._cached_view(timeout, extra, **options)
 
     def _cached(self, timeout: Any, extra: Any = None, **options: Any) -> Any:

@@ -18,12 +18,12 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import connections, models
 
-from . import conf
+from .. import conf
+from ..core.entry import ANY_ROW
+from ..orm import refusals, registry, row_hash, transactions
+from ..refresh import Refresh
 from .calls import digest, spell
-from .core.entry import ANY_ROW
 from .memoize import Call
-from .orm import refusals, registry, row_hash, transactions
-from .refresh import Refresh
 from .results import EngineBackend
 from .samples import Resolved, Tables
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from . import engine, functions
-from .basecache import BaseCache, Timeout
-from .core.protocol import Transport, run
-from .exceptions import StoreUnavailable
-from .memoize import CacheMiss
-from .results import NO_TIMEOUT, seconds
-from .stores.cluster import transport_over
+from .. import engine
+from ..core.protocol import Transport, run
+from ..exceptions import StoreUnavailable
+from ..functions import decorators
+from ..functions.memoize import CacheMiss
+from ..functions.results import NO_TIMEOUT, seconds
+from ..stores.cluster import transport_over
+from .base import BaseCache, Timeout
 
 logger = logging.getLogger("cacheops_lite")
 
@@ -132,12 +133,12 @@ class RedisCache(BaseCache):
 
     def _cached(self, timeout: Any, extra: Any = None, **options: Any) -> Any:
         if self._own is None:
-            return functions.cached(timeout, extra, **options)
+            return decorators.cached(timeout, extra, **options)
         return super()._cached(timeout, extra, **options)
 
     def _cached_view(self, timeout: Any, extra: Any = None, **options: Any) -> Any:
         if self._own is None:
-            return functions.cached_view(timeout, extra, **options)
+            return decorators.cached_view(timeout, extra, **options)
         return super()._cached_view(timeout, extra, **options)
 
     # -- sync ----------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .filecache import FileCache
-from .functions import cached, cached_view
-from .memoize import CacheMiss
-from .rediscache import RedisCache
+from ..functions.decorators import cached, cached_view
+from ..functions.memoize import CacheMiss
+from .in_files import FileCache
+from .in_redis import RedisCache
 
 __all__ = [
     "CacheMiss", "FileCache", "RedisCache", "cache", "cached", "cached_view", "file_cache",

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Unpack, overload
 
-from .decorated import Cached, CachedView, Decorator, P, R, ViewDecorator
+from ..options import Options
+from ..refresh import Refresh, Refreshing, only, take
 from .memoize import DESCRIPTORS, memoize
-from .options import Options
-from .refresh import Refresh, Refreshing, only, take
 from .responses import Vary, names
 from .results import EngineBackend, invalidate_functions, seconds
 from .samples import Samples
+from .signatures import Cached, CachedView, Decorator, P, R, ViewDecorator
 from .tags import Tags
 from .views import memoize_view
 

@@ -18,10 +18,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from . import conf, engine
-from .basecache import BaseCache, Timeout
-from .memoize import CacheMiss
-from .results import seconds
+from .. import conf, engine
+from ..functions.memoize import CacheMiss
+from ..functions.results import seconds
+from .base import BaseCache, Timeout
 
 try:
     import fcntl
