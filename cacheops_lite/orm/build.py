@@ -73,19 +73,27 @@ def directly(queryset: Any, produce: Produce, rows: Rows) -> list[Any] | None:
     if kind is ValuesIterable:
         names = produce.names
         return [dict(zip(names, row, strict=False)) for row in rows]
-    build = produce.build if kind is ModelIterable else None
-    if build is None or _listened(produce.models):
-        return None
-    fetch_mode = queryset._fetch_mode if _FETCH_MODES else None
-    if fetch_mode is not None and fetch_mode.track_peers:
+    if kind is not ModelIterable:
         return None
     known = queryset._known_related_objects
-    if known and not _attributes(queryset, known) <= set(_columns(produce)):
+    if known and not (
+        produce.build and _attributes(queryset, known) <= set(_columns(produce))
+    ):  # fmt: skip
         return None
-    found = build(rows, queryset.db, fetch_mode)
-    if known:
+    found = instances(produce, rows, queryset.db, queryset._fetch_mode if _FETCH_MODES else None)
+    if known and found is not None:
         _relate(queryset, known, found)
     return found
+
+
+def instances(produce: Produce, rows: Rows, using: str, fetch_mode: Any) -> list[Any] | None:
+    """Instances as a queryset without known related objects gives them, or ``None`` as above."""
+    build = produce.build
+    if build is None or _listened(produce.models):
+        return None
+    if fetch_mode is not None and fetch_mode.track_peers:
+        return None
+    return build(rows, using, fetch_mode)
 
 
 def _listened(models: tuple[Any, ...]) -> bool:

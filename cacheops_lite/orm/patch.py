@@ -15,12 +15,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet, signals
 from django.db.models.deletion import Collector
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.manager import BaseManager
 from django.db.models.query_utils import RegisterLookupMixin
 from django.db.models.sql import compiler as compilers
 from django.db.models.sql.constants import ROW_COUNT
 
-from . import by_hand, lazy, queryset, rawwrites, registry, testcases, transactions, writes
+from . import (
+    by_hand,
+    follow,
+    lazy,
+    queryset,
+    rawwrites,
+    registry,
+    shortcut,
+    testcases,
+    transactions,
+    writes,
+)
 
 _MISSING = object()
 
@@ -134,6 +146,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield QuerySet, "count", _around(queryset.count)
     yield QuerySet, "exists", _around(queryset.exists)
     yield QuerySet, "aggregate", _around(queryset.aggregate)
+    yield ForwardManyToOneDescriptor, "get_object", _around(follow.get_object)
     yield compilers.SQLCompiler, "execute_sql", _around(queryset.execute_sql)
     yield compilers.SQLInsertCompiler, "execute_sql", _around(_insert)
     yield compilers.SQLUpdateCompiler, "execute_sql", _around(_update)
@@ -172,7 +185,8 @@ def _lookups_changed(original: Any) -> Any:
     @wraps(original)
     def changed(cls: Any) -> None:
         original.__func__(cls)
-        lazy.reset()
+        for room in (lazy, shortcut, follow):
+            room.reset()
 
     return classmethod(changed)
 

@@ -231,7 +231,7 @@ def _told(model: Any, line: counters.Line, outcome: Outcome, started: float) -> 
         finished = line.missed(outcome, started)
     if finished > pulse.due:
         pulse.beat()
-    if signals.cache_read.has_listeners(model):
+    if signals.cache_read.receivers and signals.cache_read.has_listeners(model):
         signals.cache_read.send(sender=model, func=None, hit=outcome.hit)
     return outcome
 
@@ -339,17 +339,31 @@ def get_at(
 
     ``asked()`` makes its query.
     """
-    using = queryset.db
+    found = rows_at(
+        place, queryset.model, queryset.db, profile, asked, lambda: packing(queryset)
+    )  # fmt: skip
+    return None if found is None else rows.produce(queryset, *found)
+
+
+def rows_at(
+    place: Any,
+    model: Any,
+    using: str,
+    profile: conf.Profile,
+    asked: Callable[[], Any],
+    packs: Callable[[], str],
+) -> tuple[Any, rows.Rows] | None:
+    """What was kept for a ``get()``: how its rows become results, and the rows; or ``None``."""
     hot = _hot.get(place)
     if hot is None or refusals.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
-        check(asked(), using, profile, packing(queryset), hot.plan)
+        check(asked(), using, profile, packs(), hot.plan)
     outcome = through(
-        hot.plan, queryset.model, using, profile, "get",
+        hot.plan, model, using, profile, "get",
         lambda: rows.load_rows(asked().get_compiler(using)),
     )  # fmt: skip
-    return rows.produce(queryset, hot.produce, outcome.value)
+    return hot.produce, outcome.value
 
 
 def get(
