@@ -334,6 +334,92 @@ def test_script(world: World) -> None:
         assert_fresh(read)
 
 
+#: What begins like statements of MySQL that commit, and does not.
+NO_COMMITS = [
+    "UNLOCK TABLES",
+    "ANALYZE SELECT * FROM tests_tag",
+    "CREATE OR REPLACE TEMPORARY TABLE later (id int)",
+    "DROP PREPARE nothing",
+]
+
+
+@only_on("mysql")
+@pytest.mark.parametrize("sql", NO_COMMITS)
+def test_statement_that_only_looks_like_a_commit(world: World, sql: str) -> None:
+    """What was written before it is told at the real commit, and read by nobody else till then."""
+    if not getattr(connection, "mysql_is_mariadb", False) and sql.startswith(("ANALYZE", "CREATE")):
+        pytest.skip("MariaDB only")
+    execute("PREPARE nothing FROM 'SELECT 1'")
+    with transaction.atomic():
+        world.repaint()
+        execute(sql)
+        assert len(elsewhere(world.reds.cached)) == 1, "this statement does commit"
+        elsewhere(world.greens.cached)
+        assert len(world.greens.cached()) == 1
+    assert world.reds.cached() == []
+    assert len(world.greens.cached()) == 1
+    assert_fresh(world.reds)
+
+
+@only_on("mysql")
+def test_statement_that_is_run_to_be_looked_at(world: World) -> None:
+    """ANALYZE of MariaDB tells how an UPDATE ran, for it did run."""
+    if not getattr(connection, "mysql_is_mariadb", False):
+        pytest.skip("MariaDB only")
+    execute("ANALYZE UPDATE tests_tag SET name = 'green' WHERE name = 'red'")
+    assert world.reds.cached() == []
+    assert len(world.greens.cached()) == 1
+
+
+@only_on("sqlite", "postgresql")
+@pytest.mark.parametrize("prefixed", [False, True], ids=["plain", "prefix function"])
+@pytest.mark.parametrize(
+    ("begin", "commit"),
+    [
+        ("BEGIN", "COMMIT"),
+        pytest.param("SAVEPOINT one", "RELEASE one", marks=only_on("sqlite")),
+    ],
+)
+def test_script_that_leaves_a_transaction_open(
+    world: World, settings: Any, prefixed: bool, begin: str, commit: str
+) -> None:
+    """What it did after its last commit is told at the next one, under the names of its keys."""
+    if prefixed:
+        settings.CACHEOPS_PREFIX = lambda query: "tenant:"
+        world.prime()
+    sql = f"{begin}; UPDATE tests_tag SET name = 'green' WHERE name = 'red'"
+    with connection.cursor() as cursor:
+        (cursor.executescript if connection.vendor == "sqlite" else cursor.execute)(sql)
+    assert len(elsewhere(world.reds.cached)) == 1
+    assert elsewhere(world.greens.cached) == []
+    assert world.reds.cached() == []
+    execute(commit)
+    assert elsewhere(world.reds.cached) == []
+    assert world.reds.cached() == []
+    assert len(world.greens.cached()) == 1
+    assert_fresh(world.reds)
+
+
+@only_on("postgresql")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; UPDATE tests_author SET email = 'a@b.cd'",
+        "SET default_transaction_isolation = 'repeatable read'; UPDATE tests_author SET email = ''",
+    ],
+    ids=["transaction", "session"],
+)
+def test_script_that_changes_the_isolation(world: World, sql: str) -> None:
+    """What a transaction reads from an old snapshot is not stored, however it was begun."""
+    execute(sql)
+    execute("BEGIN") if sql.startswith("SET") else None
+    list(m.Category.objects.nocache())
+    elsewhere(world.repaint)
+    assert len(world.reds.cached()) == 1
+    assert elsewhere(world.reds.cached) == []
+    execute("COMMIT")
+
+
 @only_on("postgresql")
 def test_stream(world: World) -> None:
     """``cursor.stream`` of a statement that returns rows may be a write."""
@@ -446,6 +532,10 @@ STATEMENTS: dict[str, Kind] = {
     "EXPLAIN ANALYZE UPDATE x SET y = 1": Kind.WRITE,
     "EXPLAIN (ANALYZE, COSTS OFF) DELETE FROM x": Kind.WRITE,
     "EXPLAIN (ANALYZE) SELECT 1": Kind.READ,
+    "DESC ANALYZE UPDATE x SET y = 1": Kind.WRITE,
+    "ANALYZE FORMAT=JSON UPDATE x SET y = 1": Kind.WRITE,
+    "ANALYZE TABLE x": Kind.READ,
+    "DESC x": Kind.READ,
     "REPLACE INTO x VALUES (1)": Kind.WRITE,
     "MERGE INTO x USING y ON true WHEN MATCHED THEN DELETE": Kind.WRITE,
     "CALL something()": Kind.WRITE,

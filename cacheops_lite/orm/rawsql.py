@@ -29,11 +29,14 @@ class Kind(Enum):
 
 
 _READS = frozenset(
-    "select show describe desc explain values table pragma set reset use analyze analyse vacuum "
+    "select show values table pragma set reset use vacuum "
     "listen unlisten notify declare fetch move close lock unlock discard "
     "checkpoint deallocate prepare optimize check kill help handler flush attach detach "
     "comment grant revoke".split()
 )
+#: Before a statement that is looked at, and what says that it is run (MariaDB: ANALYZE UPDATE …).
+_LOOKS = frozenset("explain describe desc analyze analyse".split())
+_RUNS = frozenset({"analyze", "analyse"})
 _DDL = frozenset("create alter drop truncate rename reindex refresh cluster".split())
 _WRITE_WORD = re.compile(r"\b(insert|update|delete|merge|replace|truncate|into|call|do)\b")
 _LOCKING_READ = re.compile(r"\bfor\s+(no\s+key\s+)?update\b")
@@ -152,9 +155,9 @@ def _one(statement: str) -> Kind:
         return Kind.COMMIT
     if first == "set" and "isolation" in statement.lower():
         return Kind.ISOLATION
-    if first == "explain" and "analyze" not in rest and "analyse" not in rest:
+    if first in _LOOKS and _RUNS.isdisjoint((first, *rest)):
         return Kind.READ
-    if first in ("with", "explain") or (first == "select" and "into" in rest):
+    if first == "with" or first in _LOOKS or (first == "select" and "into" in rest):
         body = _LOCKING_READ.sub(" ", statement.lower())
         return Kind.WRITE if _WRITE_WORD.search(body) else Kind.READ
     if first == "copy":

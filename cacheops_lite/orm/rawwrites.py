@@ -216,16 +216,36 @@ def _prepared(connection: Any, state: Pending, text: str, run: Callable[[], Any]
 
 
 def _mixed(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    """Some of it may be committed when it has run, some may be only at the next commit."""
+    """Several statements in one, which begin and end transactions as they like."""
     _collect(connection, text)
-    changes = list(state.changes)
     try:
-        return settle(connection, run)
+        return _perhaps_committing(connection, state, run)
     finally:
-        state.forget()
-        if _transaction_open(connection) is not False:
-            state.raw = not open_transaction(connection)
-            collect(connection, changes, cause="raw SQL")
+        if _transaction_open(connection) is False:
+            state.forget()
+        else:
+            state.raw = state.raw or not open_transaction(connection)
+            state.snapshot = True  # nobody has read at which level it was begun
+        if "isolation" in text.lower():
+            state.session_snapshot = True
+
+
+def _perhaps_committing(connection: Any, state: Pending, run: Callable[[], Any]) -> Any:
+    """Run what may commit all that is pending, or some of it, or nothing, also if it fails.
+
+    So it is told as a commit, and stays pending for the next one.
+    """
+    unfinished = state.unfinished()
+    try:
+        result = settle(connection, run)
+    except InvalidationRefused:
+        raise  # it was not run, and what was pending was rolled back
+    except BaseException:
+        commit_now(connection)
+        state.resume(unfinished)
+        raise
+    state.resume(unfinished)
+    return result
 
 
 def _savepoint(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
@@ -242,7 +262,10 @@ def _savepoint(connection: Any, state: Pending, text: str, run: Callable[[], Any
             names.append(name)
         return result
     if name not in names:
-        return run()
+        result = run()
+        if verb == "release" and not _transaction_open(connection):
+            commit_now(connection)  # a script had begun it
+        return result
     place = len(names) - 1 - names[::-1].index(name)
     if verb == "release" and place == 0:
         return settle(connection, run)
@@ -272,27 +295,14 @@ def _commits_itself(connection: Any, text: str) -> bool:
 def _committing(
     connection: Any, state: Pending, text: str, run: Callable[[], Any]
 ) -> Callable[[], Any]:
-    """``run``, told to the cache as the commit that it is: some statements of MySQL are one."""
+    """``run``, told to the cache as the commit that it may be: some statements of MySQL are one."""
     if (
-        connection.vendor not in _DDL_COMMITS
-        or not open_transaction(connection)
-        or not commits_in_mysql(text)
+        connection.vendor in _DDL_COMMITS
+        and open_transaction(connection)
+        and commits_in_mysql(text)
     ):
-        return run
-
-    def run_and_commit() -> Any:
-        changes: list[Change] = list(state.changes)
-        try:
-            return settle(connection, run)
-        except InvalidationRefused:
-            raise
-        except BaseException:
-            # It may have committed what was pending before it failed.
-            commit_now(connection)
-            collect(connection, changes, cause="raw SQL")
-            raise
-
-    return run_and_commit
+        return partial(_perhaps_committing, connection, state, run)
+    return run
 
 
 _HANDLERS: dict[Kind, Callable[[Any, Pending, str, Callable[[], Any]], Any]] = {

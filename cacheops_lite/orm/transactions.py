@@ -110,6 +110,16 @@ class Pending:
         self.wal = None
         self.write_locked = False
 
+    def unfinished(self) -> dict[str, Any]:
+        """What ``resume`` needs, if the transaction may not be over after all."""
+        names = ("changes", "counts", "dirty", "everything", "raw", "snapshot")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, unfinished: dict[str, Any]) -> None:
+        """The transaction was forgotten, and may go on."""
+        for name, value in unfinished.items():
+            setattr(self, name, value)
+
     def reconnected(self) -> None:
         """The connection is another one."""
         self.forget()
