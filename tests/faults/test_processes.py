@@ -396,7 +396,9 @@ def test_gunicorn_with_preload(rows: Machine, kind: str) -> None:
     shutil.rmtree(folder)
 
 
+# NOTE: a worker begins with Django's checks of all models, which ask all databases.
 @pytest.mark.slow
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_celery_prefork(rows: Machine, tmp_path: Path) -> None:
     """Workers of Celery's prefork pool, fed through a broker in files; one of them is killed."""
     if importlib.util.find_spec("celery") is None:
