@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db.models import Model
 
-from .orm import by_hand
-from .orm.transactions import muting
+from .orm import by_hand, collecting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,8 +42,6 @@ ainvalidate_obj = sync_to_async(invalidate_obj)
 ainvalidate_model = sync_to_async(invalidate_model)
 ainvalidate_all = sync_to_async(invalidate_all)
 
-_tokens: ContextVar[tuple[Token[int], ...]] = ContextVar("cacheops_lite_muting", default=())
-
 
 class _NoInvalidation:
     """``with no_invalidation: …`` or ``@no_invalidation``: writes inside invalidate nothing.
@@ -56,15 +52,13 @@ class _NoInvalidation:
     @property
     def active(self) -> bool:
         """Whether invalidation is suspended here and now."""
-        return muting.active()
+        return collecting.suspended()
 
     def __enter__(self) -> None:
-        _tokens.set((*_tokens.get(), muting.enter()))
+        collecting.suspend()
 
     def __exit__(self, *exc_info: object) -> None:
-        *rest, token = _tokens.get()
-        _tokens.set(tuple(rest))
-        muting.leave(token)
+        collecting.resume()
 
     def __call__(self, func: F) -> F:
         if inspect.iscoroutinefunction(func):

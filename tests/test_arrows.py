@@ -32,7 +32,7 @@ HOUSE: dict[str, list[str]] = {
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.build orm.templates "
         "orm.spelling orm.nodes orm.lazy orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
-        "orm.scope orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
+        "orm.scope orm.pending orm.collecting orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
         "orm.rows_lookup orm.stored orm.writes orm.rawwrites orm.by_hand orm.reads orm.singles orm.follow orm.queryset "
         "orm.explain "
         "orm.patch"

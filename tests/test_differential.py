@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from cacheops_lite.core.entry import Change
 from cacheops_lite.orm import rawwrites, reads, refusals, rows_lookup, transactions, writes
+from cacheops_lite.orm.pending import Pending
 
 from . import drawn_reads, drawn_writes
 from . import models as m
@@ -390,8 +391,7 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
     "old values are not looked up": (writes, "_updated", _without_old_values),
     "raw SQL is not seen": (rawwrites, "executed", lambda cursor, sql, run: run()),
     "changes of savepoints are lost": (
-        transactions, "savepoint_began",
-        lambda connection, sid: transactions.pending(connection).changes.clear(),
+        Pending, "savepoint_began", lambda state, sid: state.changes.clear(),
     ),
     "tables written in the transaction are read from the cache": (
         refusals, "read_refusal", lambda alias, tables: "",

@@ -18,8 +18,8 @@ from django.db import DatabaseError, IntegrityError, connection, connections, tr
 from django.db.models.functions import Random
 
 import cacheops_lite
+from cacheops_lite.orm.pending import pending
 from cacheops_lite.orm.rawsql import Kind, classify, commits_in_mysql
-from cacheops_lite.orm.transactions import pending
 
 from . import models as m
 from .watching import Read, assert_dropped, assert_fresh, assert_hit, hits, prime
@@ -139,6 +139,26 @@ def test_commit_that_fails_by_a_deferred_constraint(world: World) -> None:
 
 
 @only_on("sqlite", "postgresql")
+def test_commit_that_seems_to_fail_while_caching_is_off(world: World, settings: Any) -> None:
+    """What may have been committed is not trusted when caching is on again."""
+    settings.CACHEOPS_ENABLED = False
+    commit = connection._commit
+
+    def lost() -> None:
+        commit()
+        raise DatabaseError("the answer was lost")
+
+    connection._commit = lost
+    try:
+        with pytest.raises(DatabaseError, match="lost"), transaction.atomic():
+            world.repaint()
+    finally:
+        del connection._commit
+    settings.CACHEOPS_ENABLED = True
+    assert world.reds.cached() == []
+    assert len(world.greens.cached()) == 1
+
+
 def test_manual_commit_that_fails(world: World) -> None:
     """The same without ``atomic``: after the rollback the connection caches again."""
     transaction.set_autocommit(False)

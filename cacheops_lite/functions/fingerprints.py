@@ -20,7 +20,8 @@ from django.db import connections, models
 
 from .. import conf
 from ..core.entry import ANY_ROW
-from ..orm import refusals, registry, row_hash, transactions
+from ..orm import refusals, registry, row_hash
+from ..orm.pending import open_transaction
 from ..refresh import Refresh
 from .calls import digest, spell
 from .memoize import Call
@@ -141,7 +142,7 @@ class Fingerprint:
     def refusal(self) -> str:
         """Why neither the fingerprint nor what hangs on it may be cached here and now."""
         plan = self._plan()
-        if plan.unseen and transactions.open_transaction(connections[plan.using]):
+        if plan.unseen and open_transaction(connections[plan.using]):
             return f"in a transaction nothing tells of its writes to {plan.unseen}"
         return refusals.read_refusal(plan.using, plan.asked.tables)
 

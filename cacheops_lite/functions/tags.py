@@ -16,7 +16,7 @@ from .. import conf, counters, engine
 from ..core.entry import Change, Conj
 from ..core.protocol import TablePlan
 from ..orm import joining, scope
-from ..orm.transactions import muting
+from ..orm.collecting import suspended
 
 __all__ = ["ainvalidate_tag", "invalidate_tag"]
 
@@ -74,7 +74,7 @@ def invalidate_tag(*tags: str | Iterable[str]) -> None:
     ``TypeError`` for what is no tag.
     """
     wanted = [name for tag in tags for name in names(tag)]
-    if not wanted or muting.active():
+    if not wanted or suspended():
         return
     if not conf.current().enabled:
         # The store is left alone; what hangs on tags too, until this was done.

@@ -17,14 +17,9 @@ from django.db.models import Model
 from .. import conf, engine, signals
 from ..core.entry import UNKNOWN, Change
 from . import registry, scope, writes
-from .transactions import (
-    collect,
-    collect_all,
-    commit_now,
-    muting,
-    open_transaction,
-    pending,
-)
+from .collecting import collect, collect_all, suspended
+from .pending import open_transaction, pending
+from .transactions import commit_now
 
 #: Instances that Django is saving, and the collectors that are deleting, in this context.
 _saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
@@ -161,7 +156,7 @@ def drop_all() -> None:
     """
     settings = conf.current()
     unused = not settings.profiles and settings.redis is None and settings.sentinel is None
-    if unused or muting.active():
+    if unused or suspended():
         return
     cache = engine.current()
     tables = registry.current().tracked

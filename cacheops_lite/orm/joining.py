@@ -13,8 +13,8 @@ from django.db import connections
 
 from ..core.entry import Change
 from . import scope
+from .pending import open_transaction, pending
 from .refusals import read_refusal
-from .transactions import add, open_transaction, pending
 
 _ever = False
 
@@ -36,7 +36,7 @@ def join(changes: Sequence[Change], names: Iterable[str]) -> bool:
         state = pending(connection)
         state.dirty.update(names)
         for change in changes:
-            add(state, change)
+            state.add(change)
     scope.wrote(names)
     return bool(waiting)
 

@@ -33,6 +33,7 @@ from . import (
     transactions,
     writes,
 )
+from .pending import pending
 
 _MISSING = object()
 
@@ -68,7 +69,7 @@ def uninstall_in_tests() -> None:
     _take_back(_installed_in_tests)
     for connection in connections.all(initialized_only=True):
         if testcases.alone(connection):
-            state = transactions.pending(connection)
+            state = pending(connection)
             state.dirty |= registry.current().tracked
             state.everything = True
 
@@ -268,12 +269,12 @@ def _close(original: Wrapper, self: Any) -> Any:
     try:
         return original(self)
     finally:
-        transactions.pending(self).forget()
+        pending(self).forget()
 
 
 def _connect(original: Wrapper, self: Any) -> Any:
     # A connection that was lost in a transaction took its changes with it.
-    transactions.pending(self).reconnected()
+    pending(self).reconnected()
     return original(self)
 
 
@@ -286,8 +287,8 @@ def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, 
     if not autocommit:
         # Only ``atomic`` asks for a BEGIN at once.
         forced = args[0] if args else kw.get("force_begin_transaction_with_broken_autocommit")
-        transactions.pending(self).by_atomic = bool(forced)
-    if autocommit and transactions.pending(self).dirty and not self.in_atomic_block:
+        pending(self).by_atomic = bool(forced)
+    if autocommit and pending(self).dirty and not self.in_atomic_block:
         # Drivers commit what is open when autocommit is switched on.
         return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
     return original(self, autocommit, *args, **kw)
@@ -305,11 +306,11 @@ def _leave_atomic(original: Wrapper, self: Any, *exc_info: Any) -> None:
 
 def _savepoint(original: Wrapper, self: Any) -> Any:
     sid = original(self)
-    transactions.savepoint_began(self, sid)
+    pending(self).savepoint_began(sid)
     return sid
 
 
 def _savepoint_rollback(original: Wrapper, self: Any, sid: Any) -> Any:
     result = original(self, sid)
-    transactions.savepoint_rolled_back(self, sid)
+    pending(self).savepoint_rolled_back(sid)
     return result

@@ -12,18 +12,11 @@ from .. import conf
 from ..core.entry import UNKNOWN, Change
 from ..exceptions import InvalidationRefused
 from . import collations, registry
+from .collecting import collect, collect_everything
+from .pending import Pending, open_transaction, pending
 from .rawsql import Kind, classify, commits_in_mysql, text_of, words
 from .targets import targets
-from .transactions import (
-    Pending,
-    collect,
-    collect_everything,
-    commit_now,
-    open_transaction,
-    pending,
-    rolled_back,
-    settle,
-)
+from .transactions import commit_now, rolled_back, settle
 
 #: Databases where DDL commits what is pending, whatever Django thinks.
 _DDL_COMMITS = frozenset({"mysql", "oracle"})
@@ -117,7 +110,7 @@ def _collect(connection: Any, text: str) -> None:
     known = registry.current()
     named = known.named_in(text)
     if not named or _reaches_beyond(text, known):
-        collect_everything(connection)
+        collect_everything(connection, "raw SQL")
         return
     reached = set(named)
     for table in named:
@@ -211,7 +204,7 @@ def _chain(connection: Any, state: Pending, text: str) -> None:
 
 
 def _prepared(connection: Any, state: Pending, text: str, run: Callable[[], Any]) -> Any:
-    collect_everything(connection)
+    collect_everything(connection, "raw SQL")
     return settle(connection, run)
 
 

@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import scope, testcases
-from .transactions import Pending, pending
+from .pending import Pending, pending
 
 
 def read_refusal(alias: str, tables: Iterable[str]) -> str:

@@ -17,9 +17,9 @@ from django.db.models.sql.query import Query
 from .. import conf
 from ..core.memo import Recent
 from . import predicates, values, volatile, walk
+from .pending import open_transaction, pending
 from .ranges import Row
 from .rows import Converter, converted
-from .transactions import open_transaction, pending
 
 
 class Lookup:

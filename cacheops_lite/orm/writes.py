@@ -17,8 +17,10 @@ from django.db.models.sql.constants import ROW_COUNT
 from .. import conf, engine
 from ..core.entry import UNKNOWN, Change
 from . import predicates, ranges, registry, stored, values
+from .collecting import collect
+from .pending import pending
 from .rows_lookup import Lookup
-from .transactions import collect, own_transaction, pending
+from .transactions import own_transaction
 
 Execute = Callable[..., Any]
 

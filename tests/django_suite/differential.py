@@ -21,7 +21,8 @@ from django.db import connections
 from django.test import TransactionTestCase
 
 from cacheops_lite import engine
-from cacheops_lite.orm import lazy, reads, rows, rows_lookup, singles, transactions, writes
+from cacheops_lite.orm import lazy, reads, rows, rows_lookup, singles, writes
+from cacheops_lite.orm.pending import open_transaction
 from tests import auditing
 
 Rows = list[tuple[Any, ...]]
@@ -288,7 +289,7 @@ def _hide_own_queries() -> None:
 
     @contextmanager
     def hidden_transaction(connection: Any) -> Iterator[None]:
-        if transactions.open_transaction(connection):
+        if open_transaction(connection):
             yield
             return
         block = own_transaction(connection)

@@ -27,6 +27,7 @@ from django.db import DatabaseError, connections, router
 from cacheops_lite import conf, engine, pulse, signals
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.orm import registry, transactions
+from cacheops_lite.orm.pending import open_transaction, pending
 
 from .models import Undelivered
 
@@ -75,7 +76,7 @@ def keep(tables: set[str]) -> None:
     """Leave a row for an invalidation by hand: any database will do, they are all looked at."""
     for alias in connections:
         connection = connections[alias]
-        if not transactions.open_transaction(connection) and OUTBOX.write(connection, tables):
+        if not open_transaction(connection) and OUTBOX.write(connection, tables):
             return
 
 
@@ -104,7 +105,7 @@ class _Every:
 @contextmanager
 def _cursor(connection: Any) -> Iterator[Any]:
     """A cursor whose statements are nobody's business: they change nothing that is cached."""
-    explained = transactions.pending(connection).explained
+    explained = pending(connection).explained
     explained.append(_Every())
     try:
         with closing(connection.cursor()) as cursor:
@@ -146,7 +147,7 @@ def deliver() -> int:
 
 def _deliver_of(alias: str, everything: bool) -> int:
     connection = connections[alias]
-    if connection.in_atomic_block or transactions.open_transaction(connection):
+    if connection.in_atomic_block or open_transaction(connection):
         return 0  # this thread is at something else
     opened = connection.connection is None
     done = 0

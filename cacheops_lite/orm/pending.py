@@ -1,0 +1,134 @@
+"""What one connection has changed and not yet committed, and what is known of its transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..core.entry import UNKNOWN, Change
+from . import scope, testcases
+
+#: Past this many changed rows of one table in one transaction, the whole table is dropped.
+ROWS_PER_TABLE = 1000
+
+
+class Pending:
+    """What one connection has changed and not yet committed."""
+
+    __slots__ = (
+        "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
+        "explained", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
+        "snapshot", "wal", "write_locked",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        #: What compilers are running and tell of themselves: the texts of each one's statements.
+        self.explained: list[Container[str]] = []
+        #: What to call when the last commit is over.
+        self.after: list[Callable[[], None]] = []
+        #: ``atomic`` has switched autocommit off, and will switch it on again.
+        self.by_atomic = False
+        #: All transactions may read from an old snapshot, see ``snapshot`` (None: not asked yet).
+        self.session_snapshot: bool | None = None
+        #: SQLite in WAL mode: cursors that may hold an old snapshot open.
+        self.cursors: Any = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known of the next transaction."""
+        self.changes: list[Change] = []
+        #: How many changes there are per table, to fall back to the table past a limit.
+        self.counts: dict[str, int] = {}
+        #: (table, what is done to it) -> how many changes, for `counters`; what a savepoint takes
+        #: back stays counted.
+        self.causes: dict[tuple[str, str], int] = {}
+        #: Tables written in this transaction, under their plain names.
+        self.dirty: set[str] = set()
+        #: Raw SQL that names no table we know: every table is dirty.
+        self.everything = False
+        #: Number of changes and notes when each savepoint began.
+        self.savepoints: dict[str, tuple[int, int]] = {}
+        #: What ``cache_invalidated`` is to say: (model, values by attribute name or None).
+        self.notes: list[tuple[Any, dict[str, Any] | None]] = []
+        #: Callbacks after the bump (``cache_on_save``).
+        self.saved: list[Callable[[], None]] = []
+        #: It was begun by raw SQL, behind Django's back.
+        self.raw = False
+        #: Reads may come from a snapshot older than the stamps (REPEATABLE READ and stronger).
+        self.snapshot = False
+        #: SQLite: the open savepoints, the first of which began the transaction.
+        self.names: list[str] = []
+        #: SQLite: the journal is a write-ahead log (None: not asked yet).
+        self.wal: bool | None = None
+        #: SQLite: this transaction holds the write lock already.
+        self.write_locked = False
+
+    def add(self, change: Change) -> None:
+        """Add a change under the name that its keys carry."""
+        count = self.counts[change.table] = self.counts.get(change.table, 0) + 1
+        if count <= ROWS_PER_TABLE:
+            self.changes.append(change)
+        elif count == ROWS_PER_TABLE + 1:
+            # Earlier rows stay listed: a savepoint may be rolled back to a moment before this one.
+            self.changes.append(Change(change.table, UNKNOWN, UNKNOWN))
+
+    def tables(self) -> set[str]:
+        """The tables of all changes, under the names that their keys carry."""
+        return {change.table for change in self.changes}
+
+    def savepoint_began(self, sid: str | None) -> None:
+        """Remember how much had been collected."""
+        if sid:
+            self.savepoints[sid] = (len(self.changes), len(self.notes))
+
+    def savepoint_rolled_back(self, sid: str | None) -> None:
+        """Forget what was collected since; the tables stay dirty (coarse, and safe)."""
+        if sid and sid in self.savepoints:
+            changes, notes = self.savepoints[sid]
+            del self.changes[changes:], self.notes[notes:]
+            self.counts = Counter(change.table for change in self.changes)
+
+    def forget(self) -> None:
+        """The transaction is over."""
+        if self.dirty:
+            scope.wrote(self.dirty)
+        self._begin()
+
+    def unfinished(self) -> dict[str, Any]:
+        """What ``resume`` needs, if the transaction may not be over after all."""
+        names = ("changes", "counts", "dirty", "everything", "raw", "snapshot")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, unfinished: dict[str, Any]) -> None:
+        """The transaction was forgotten, and may go on."""
+        for name, value in unfinished.items():
+            setattr(self, name, value)
+
+    def reconnected(self) -> None:
+        """The connection is another one."""
+        self.forget()
+        self.session_snapshot = None
+        self.cursors = None
+
+
+def pending(connection: BaseDatabaseWrapper) -> Pending:
+    """The pending changes of a connection, made at first use."""
+    try:
+        return connection._cacheops_pending  # type: ignore[attr-defined,no-any-return]
+    except AttributeError:
+        state = connection._cacheops_pending = Pending()  # type: ignore[attr-defined]
+        return state
+
+
+def open_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what is written now becomes visible only at a later commit."""
+    if testcases.absent and testcases.alone(connection):
+        return False
+    return (
+        connection.in_atomic_block
+        or (connection.connection is not None and not connection.autocommit)
+        or pending(connection).raw
+    )
