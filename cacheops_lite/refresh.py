@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
+from .functions.times import number
+
 #: How long the first sight of an invalidated result is remembered, in ms: longer than any of the
 #: times for which it may be answered.
 NOTICED_MS = 24 * 60 * 60 * 1000
@@ -78,17 +80,16 @@ class Refreshing(TypedDict, total=False):
 
 
 def take(options: dict[str, Any]) -> Refresh | None:
-    """Take these options out of others: the policy they ask for, if any. Raises ``ValueError``."""
-    given = [(name, options.pop(name, 0)) for name in Refreshing.__annotations__]
-    numbers = []
-    for name, value in given:
-        number = value.total_seconds() if isinstance(value, timedelta) else value
-        if isinstance(number, bool) or not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be a number that is not negative, not {value!r}.")
-        numbers.append(float(number))
-    if numbers[2] * 2000 > NOTICED_MS:
+    """Take these options out of others: the policy they ask for, if any.
+
+    Raises ``TypeError``, ``ValueError``.
+    """
+    early, stale, invalidated = numbers = [
+        float(number(options.pop(name, 0), f"{name} must be a number that is not negative", 0))
+        for name in Refreshing.__annotations__
+    ]
+    if invalidated * 2000 > NOTICED_MS:
         raise ValueError("stale_if_invalidated is half a day at most, in seconds.")
-    early, stale, invalidated = numbers
     return Refresh(early, stale, invalidated) if any(numbers) else None
 
 

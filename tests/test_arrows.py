@@ -39,8 +39,8 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "user": (
         "stats report rights doctor "
-        "functions.signatures functions.calls functions.tags options functions.policies "
-        "functions.memoize refresh functions.lease functions.one_read functions.samples "
+        "functions.signatures functions.times functions.colours functions.calls functions.tags "
+        "options functions.policies functions.memoize refresh functions.lease functions.one_read functions.samples "
         "functions.results functions.visitors functions.responses functions.views "
         "functions.decorators functions.fingerprints functions.by_fingerprint "
         "simple.base simple.in_redis simple.in_files "

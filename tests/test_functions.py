@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +20,17 @@ from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils.functional import cached_property as django_cached_property
 
-from cacheops_lite import CacheMiss, cached, cached_as, engine, invalidate_obj
+from cacheops_lite import (
+    CacheMiss,
+    RowHash,
+    cache,
+    cached,
+    cached_as,
+    cached_view,
+    engine,
+    file_cache,
+    invalidate_obj,
+)  # fmt: skip
 from cacheops_lite.functions.results import invalidate_functions
 from cacheops_lite.signals import cache_read
 
@@ -399,11 +409,28 @@ def test_results_end_with_their_timeout(redis_client: redis.Redis) -> None:
     assert all(redis_client.pttl(key) > 0 for key in redis_client.scan_iter("*"))
 
 
-@pytest.mark.parametrize("timeout", [True, float("nan"), float("inf"), "60"])
-def test_timeouts_that_make_no_sense(timeout: Any) -> None:
-    """Whatever is no number of seconds is refused when decorating."""
-    with pytest.raises((ValueError, TypeError)):
-        cached_as(Category, timeout=timeout)
+@pytest.mark.parametrize(
+    ("take", "words"),
+    [
+        (lambda time: cached(time), "a number of seconds"),
+        (lambda time: cached_as(Category, timeout=time), "a number of seconds"),
+        (lambda time: cached_view(time), "a number of seconds"),
+        (lambda time: cached(60, early=time), "early must be a number"),
+        (lambda time: cached(60, stale_while_revalidate=time), "stale_while_revalidate must be a"),
+        (lambda time: cached_as(Category, stale_if_invalidated=time), "stale_if_invalidated must"),
+        (lambda time: RowHash(Category, every=time), "every is a number of seconds"),
+        (lambda time: cache.set("key", 1, time), "a number of seconds"),
+        (lambda time: file_cache.set("key", 1, time), "a number of seconds"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [True, float("nan"), float("inf"), "60"])
+def test_times_that_make_no_sense(
+    take: Callable[[Any], Any], words: str, wrong: Any, settings: Any, tmp_path: Any
+) -> None:
+    """Whatever is no number of seconds is refused at once, and told what it should be."""
+    settings.FILE_CACHE_DIR = str(tmp_path)
+    with pytest.raises((ValueError, TypeError), match=f"{words}.*, not {wrong!r}"):
+        take(wrong)
 
 
 # -- what can be decorated -------------------------------------------------------------------------

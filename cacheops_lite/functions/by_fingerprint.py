@@ -15,8 +15,9 @@ from asgiref.sync import sync_to_async
 from ..options import Options
 from ..orm import scope
 from .calls import spell
+from .colours import ALoad, Load
 from .fingerprints import Fingerprint, RowHash
-from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, Unstored, as_it_is, memoize
+from .memoize import Answer, CacheMiss, Call, Pack, Unstored, as_it_is, memoize
 from .results import EngineBackend
 
 __all__ = ["Fingerprinted", "cached_by"]
@@ -73,15 +74,7 @@ class FingerprintBackend(EngineBackend):
         super().__init__(timeout, lock)
         self._prints = prints
 
-    def read(
-        self,
-        call: Call,
-        load: Load,
-        pack: Pack = as_it_is,
-        *,
-        refresh: bool = False,
-        unpack: Pack = as_it_is,
-    ) -> Answer:
+    def read(self, call: Call, load: Load, pack: Pack = as_it_is, **how: Any) -> Answer:
         """Answer from the store while the fingerprints hold, or load and store."""
         comparing = self._comparing(pack)
         if comparing is None:
@@ -94,17 +87,9 @@ class FingerprintBackend(EngineBackend):
             comparing.after()
             return value
 
-        return super().read(call, loading, comparing.pack, refresh=refresh, unpack=comparing.unpack)
+        return super().read(call, loading, comparing.pack, unpack=comparing.unpack, **how)
 
-    async def aread(
-        self,
-        call: Call,
-        load: ALoad,
-        pack: Pack = as_it_is,
-        *,
-        refresh: bool = False,
-        unpack: Pack = as_it_is,
-    ) -> Answer:
+    async def aread(self, call: Call, load: ALoad, pack: Pack = as_it_is, **how: Any) -> Answer:
         """``read`` for async callers."""
         comparing = await sync_to_async(self._comparing)(pack)
         if comparing is None:
@@ -117,9 +102,7 @@ class FingerprintBackend(EngineBackend):
             await sync_to_async(comparing.after)()
             return value
 
-        return await super().aread(
-            call, loading, comparing.pack, refresh=refresh, unpack=comparing.unpack
-        )
+        return await super().aread(call, loading, comparing.pack, unpack=comparing.unpack, **how)
 
     def _comparing(self, pack: Pack) -> _Comparing | None:
         if any(one.refusal() for one in self._prints):

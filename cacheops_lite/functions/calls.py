@@ -34,8 +34,8 @@ class Unstable(TypeError):
 def spell(value: Any) -> str:
     """The stable text of a value. Raises ``Unstable``.
 
-    Model instances are spelt by label
-    and primary key, requests by their absolute URI, sets and dicts without regard to order.
+    Model instances are spelt by label and primary key, requests by their absolute URI, sets and
+    dicts without regard to order.
     """
     kind = type(value)
     if kind in _ATOMS:

@@ -10,10 +10,11 @@ from ..options import Options
 from ..refresh import Refresh, Refreshing, only, take
 from .memoize import DESCRIPTORS, memoize
 from .responses import Vary, names
-from .results import EngineBackend, invalidate_functions, seconds
+from .results import EngineBackend, invalidate_functions
 from .samples import Samples
 from .signatures import Cached, CachedView, Decorator, P, R, ViewDecorator
 from .tags import Tags
+from .times import seconds
 from .views import memoize_view
 
 __all__ = ["cached", "cached_as", "cached_view", "cached_view_as", "invalidate_functions"]

@@ -8,7 +8,6 @@ tracks has the fingerprint asked at once.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,6 +26,7 @@ from .calls import digest, spell
 from .memoize import Call
 from .results import EngineBackend
 from .samples import Resolved, Tables
+from .times import number
 
 __all__ = ["Fingerprint", "Newest", "RowHash"]
 
@@ -63,13 +63,11 @@ class Fingerprint:
         first: Fingerprint | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        period = every.total_seconds() if isinstance(every, timedelta) else every
-        if isinstance(period, bool) or not 0 <= period < math.inf:
-            raise ValueError(f"every is a number of seconds that is not negative, not {every!r}.")
+        period = number(every, "every is a number of seconds that is not negative", 0)
         self._rows, self._first, self.every = rows, first, float(period)
         self._known: tuple[conf.Settings, str, _Plan] | None = None
-        self._published = EngineBackend(self.every or 1, True, self, Refresh(clock=clock))  # type: ignore[arg-type]
-        self._pairs = EngineBackend(REMEMBERED, None, self)  # type: ignore[arg-type]
+        self._published = EngineBackend(self.every or 1, True, self, Refresh(clock=clock))
+        self._pairs = EngineBackend(REMEMBERED, None, self)
 
     # -- what kinds say ------------------------------------------------------------------------
 
@@ -136,7 +134,7 @@ class Fingerprint:
         return self._plan().asked.tables
 
     def resolved(self) -> Resolved:
-        """The tables that tell of changes, for the cache (see ``samples.Samples``)."""
+        """The tables that tell of changes, for the cache (see ``samples.Source``)."""
         return self._plan().resolved
 
     def refusal(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from asgiref.sync import iscoroutinefunction
@@ -19,6 +19,7 @@ from .. import conf
 from ..options import Options
 from . import tags
 from .calls import Namer, Unstable, function_name
+from .colours import ALoad, Load
 
 
 class CacheMiss(Exception):
@@ -50,8 +51,6 @@ class Answer(NamedTuple):
     hit: bool
 
 
-Load = Callable[[], Any]
-ALoad = Callable[[], Awaitable[Any]]
 #: A fresh value -> what to store of it. Raises ``Unstored``.
 Pack = Callable[[Any], Any]
 

@@ -75,10 +75,9 @@ def _code(code: CodeType) -> list[str]:
     for const in code.co_consts:
         if isinstance(const, CodeType):
             texts += _code(const)
+        elif const is ...:
+            texts.append("...")
         else:
-            texts.append("..." if const is ... else repr(const) if _plain(const) else spell(const))
+            plain = isinstance(const, complex | float | slice)
+            texts.append(repr(const) if plain else spell(const))
     return texts
-
-
-def _plain(const: Any) -> bool:
-    return isinstance(const, complex | float | slice)

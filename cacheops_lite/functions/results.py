@@ -8,7 +8,7 @@ invalidation is never stored after it, for rows and functions alike.
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,26 +17,16 @@ from asgiref.sync import sync_to_async
 
 from .. import conf, counters, engine
 from ..core.entry import ANY_ROW, UNKNOWN, Change
-from ..core.protocol import Outcome, ReadPlan, TablePlan, run
+from ..core.protocol import Outcome, ReadPlan, TablePlan
 from ..orm import joining, scope
 from ..refresh import Refresh
 from . import tags
 from .calls import digest
-from .memoize import ALoad, Answer, CacheMiss, Call, Load, Pack, as_it_is
+from .colours import ALoad, Load, finish
+from .memoize import Answer, CacheMiss, Call, Pack, as_it_is
 from .one_read import OneRead, count_uncached, decoder
-from .samples import Resolved, Samples
-
-#: "For ever", in seconds: nothing is stored without an end.
-NO_TIMEOUT = 365 * 24 * 60 * 60.0
-
-
-def seconds(timeout: float | timedelta | None) -> float | None:
-    """A timeout as a number of seconds; ``None`` for none."""
-    if isinstance(timeout, timedelta):
-        return timeout.total_seconds()
-    if timeout is not None and (isinstance(timeout, bool) or not math.isfinite(timeout)):
-        raise ValueError(f"A timeout is a number of seconds or None, not {timeout!r}.")
-    return timeout
+from .samples import Resolved, Source
+from .times import NO_TIMEOUT, seconds
 
 
 class EngineBackend:
@@ -46,7 +36,7 @@ class EngineBackend:
         self,
         timeout: float | timedelta | None = None,
         lock: bool | None = None,
-        samples: Samples | None = None,
+        samples: Source | None = None,
         policy: Refresh | None = None,
     ) -> None:
         self._timeout = seconds(timeout)
@@ -73,19 +63,9 @@ class EngineBackend:
         if refusal:
             count_uncached(call, refusal)
             return Answer(load(), False)
-
-        async def aload() -> Any:
-            try:
-                return load()
-            except StopIteration as error:  # no coroutine may let one out
-                raise _Stopped(error) from error
-
         cache = engine.current()
         reading = self._reading(cache, call, resolved, pack, refresh, unpack)
-        try:
-            return run(reading.through(cache.transport, aload))
-        except _Stopped as stopped:
-            raise stopped.error from None
+        return finish(functools.partial(reading.through, cache.transport), load)
 
     async def aread(
         self,
@@ -108,9 +88,12 @@ class EngineBackend:
         reading = self._reading(cache, call, resolved, pack, refresh, unpack)
         return await reading.through(cache.async_transport, load)
 
+    def _resolved(self) -> Resolved | None:
+        return self._samples.resolved() if self._samples is not None else None
+
     def _resolve(self, call: Call) -> tuple[Resolved | None, str]:
         """What the samples come to, and why the cache must not be used now."""
-        resolved = self._samples.resolved() if self._samples is not None else None
+        resolved = self._resolved()
         reason = resolved.refusal() if resolved is not None else ""
         if not reason and (call.tags or joining.ever()):
             reason = joining.refusal(_names(call, None), snapshots=bool(call.tags))
@@ -158,14 +141,13 @@ class EngineBackend:
 
     def get(self, call: Call) -> Any:
         """The stored result of a call. Raises ``CacheMiss``."""
-        resolved = self._samples.resolved() if self._samples is not None else None
         cache = engine.current()
-        plan = self._plan(cache, call, resolved)
+        plan = self._plan(cache, call, self._resolved())
         return _found(cache.peek(plan, decoder(cache, plan)))
 
     async def aget(self, call: Call) -> Any:
         """``get`` for async callers."""
-        resolved = await self._aresolved()
+        resolved = await sync_to_async(self._resolved)() if self._samples is not None else None
         cache = engine.current()
         plan = self._plan(cache, call, resolved)
         decode = decoder(cache, plan)
@@ -206,8 +188,7 @@ class EngineBackend:
 
     def key(self, call: Call) -> str:
         """The key of the entry."""
-        resolved = self._samples.resolved() if self._samples is not None else None
-        return self._plan(engine.current(), call, resolved).entry.decode("utf-8", "replace")
+        return self._plan(engine.current(), call, self._resolved()).entry.decode("utf-8", "replace")
 
     # -- all results ---------------------------------------------------------------------------
 
@@ -219,17 +200,6 @@ class EngineBackend:
     async def aclear(self, calls: Call) -> None:
         """``clear`` for async callers."""
         await sync_to_async(self.clear)(calls)
-
-    async def _aresolved(self) -> Resolved | None:
-        return await sync_to_async(self._samples.resolved)() if self._samples is not None else None
-
-
-class _Stopped(Exception):
-    """Carries a ``StopIteration`` of the function out of a coroutine."""
-
-    def __init__(self, error: StopIteration) -> None:
-        super().__init__()
-        self.error = error
 
 
 def _found(outcome: Outcome) -> Any:

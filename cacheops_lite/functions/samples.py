@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from django.core.exceptions import EmptyResultSet, FullResultSet, ImproperlyConfigured
 from django.db import models, router
@@ -60,6 +60,12 @@ class Resolved:
                 seen.setdefault(cache.table(table, alias), {}).update(dict.fromkeys(conjs))
         for name, merged in seen.items():
             yield TablePlan(name, (ANY_ROW,) if ANY_ROW in merged else tuple(merged))
+
+
+class Source(Protocol):
+    """What results hang on: the samples of a decorator, or a fingerprint."""
+
+    def resolved(self) -> Resolved: ...
 
 
 class Samples:

@@ -17,13 +17,12 @@ from typing import Any, overload
 from asgiref.sync import sync_to_async
 
 from .. import signals
+from ..functions.colours import ALoad, Load, at_once, finish
 from ..functions.memoize import (
     DESCRIPTORS,
-    ALoad,
     Answer,
     CacheMiss,
     Call,
-    Load,
     Pack,
     Unstored,
     as_it_is,
@@ -194,36 +193,28 @@ class SimpleBackend:
         self, call: Call, load: Load, pack: Pack = as_it_is, *, refresh: bool = False
     ) -> Answer:
         """Answer from the cache, or load and store."""
-        mark = self._mark(call)
-        try:
-            if refresh:
-                raise CacheMiss
-            value = self._get(call, mark)
-        except CacheMiss:
-            _tell(call, hit=False)
-            token = self._cache.begin(self.key(call), self._timeout)
-            with scope.apart():
-                value = load()
-            self._store(call, mark, value, pack, token)
-            return Answer(value, False)
-        _tell(call, hit=True)
-        return Answer(value, True)
+        return finish(lambda aload: self._read(at_once, call, aload, pack, refresh), load)
 
     async def aread(
         self, call: Call, load: ALoad, pack: Pack = as_it_is, *, refresh: bool = False
     ) -> Answer:
         """``read`` for async callers."""
-        mark = await in_thread(self._mark)(call)
+        return await self._read(in_thread, call, load, pack, refresh)
+
+    async def _read(
+        self, way: Callable[..., Any], call: Call, load: ALoad, pack: Pack, refresh: bool
+    ) -> Answer:
+        mark = await way(self._mark)(call)
         try:
             if refresh:
                 raise CacheMiss
-            value = await in_thread(self._get)(call, mark)
+            value = await way(self._get)(call, mark)
         except CacheMiss:
             _tell(call, hit=False)
-            token = await in_thread(self._cache.begin)(self.key(call), self._timeout)
+            token = await way(self._cache.begin)(self.key(call), self._timeout)
             with scope.apart():
                 value = await load()
-            await in_thread(self._store)(call, mark, value, pack, token)
+            await way(self._store)(call, mark, value, pack, token)
             return Answer(value, False)
         _tell(call, hit=True)
         return Answer(value, True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from .. import conf, engine
 from ..functions.memoize import CacheMiss
-from ..functions.results import seconds
+from ..functions.times import seconds
 from .base import BaseCache, Timeout
 
 try:

@@ -18,7 +18,7 @@ from ..core.protocol import Transport, run
 from ..exceptions import StoreUnavailable
 from ..functions import decorators
 from ..functions.memoize import CacheMiss
-from ..functions.results import NO_TIMEOUT, seconds
+from ..functions.times import NO_TIMEOUT, seconds
 from ..stores.cluster import transport_over
 from .base import BaseCache, Timeout
 
