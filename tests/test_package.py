@@ -84,6 +84,17 @@ def test_the_version_is_written_once() -> None:
     assert f"\n{cacheops_lite.__version__}" in (ROOT / "CHANGELOG.rst").read_text()
 
 
+def test_hooks_read_our_rules() -> None:
+    """The ruff of the hooks is the oldest that ``make lint`` takes: it knows every rule we name."""
+    config = ROOT / ".pre-commit-config.yaml"
+    if not config.exists():
+        pytest.skip("the sdist has no hooks")
+    hooked = re.search(r"ruff-pre-commit\s+rev: v([\d.]+)", config.read_text())
+    assert hooked
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert groups["lint"] == [f"ruff>={hooked[1]}"]
+
+
 def test_data_files_are_beside_the_code() -> None:
     """The scripts and the typing marker are part of the package wherever it is installed."""
     spec = find_spec("cacheops_lite")
