@@ -34,6 +34,7 @@ from cacheops_lite import (
 from cacheops_lite.functions.results import invalidate_functions
 from cacheops_lite.signals import cache_read
 
+from .crowds import Crowd
 from .models import Author, Category, Note, Odd, Pizzeria, Place, Post, Restaurant, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -927,47 +928,31 @@ def test_foreign_and_damaged_entries_are_misses(redis_client: redis.Redis) -> No
 def test_no_stale_result_and_no_double_work_under_load(colour: str) -> None:
     """Under random load nobody gets what was invalidated before the call, nor computes what
     another caller holds the lock for."""
-    fresh, announced = [0], [0]
-    busy, most, wrong = [0], [0], []
-    guard = threading.Lock()
-
-    def enter() -> int:
-        with guard:
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-        return fresh[0]
-
-    def leave() -> None:
-        with guard:
-            busy[0] -= 1
+    crowd, wrong = Crowd(), []
 
     @cached(60, lock=True, extra=colour)
     def function() -> int:
-        number = enter()
-        time.sleep(0.003)
-        leave()
+        with crowd.inside() as number:
+            time.sleep(0.003)
         return number
 
     @cached(60, lock=True, extra=colour)
     async def afunction() -> int:
-        number = enter()
-        await asyncio.sleep(0.003)
-        leave()
+        with crowd.inside() as number:
+            await asyncio.sleep(0.003)
         return number
-
-    stop = threading.Event()
 
     def check(least: int, number: int) -> None:
         if number < least:
             wrong.append((least, number))
 
     def read() -> None:
-        while not stop.is_set():
-            check(announced[0], function())
+        while not crowd.stop.is_set():
+            check(crowd.announced, function())
 
     async def aread() -> None:
-        while not stop.is_set():
-            least = announced[0]
+        while not crowd.stop.is_set():
+            least = crowd.announced
             check(least, await afunction())
 
     async def many() -> None:
@@ -975,18 +960,9 @@ def test_no_stale_result_and_no_double_work_under_load(colour: str) -> None:
         await engine.current().aclose()
 
     if colour == "threads":
-        threads = [threading.Thread(target=read) for _ in range(6)]
+        crowd.run([threading.Thread(target=read) for _ in range(6)], 59, function.invalidate)
     else:
-        threads = [threading.Thread(target=asyncio.run, args=(many(),))]
-    for thread in threads:
-        thread.start()
-    for number in range(1, 60):
-        fresh[0] = number
-        (function if colour == "threads" else afunction).invalidate()
-        announced[0] = number
-        time.sleep(0.002 * (number % 4))
-    stop.set()
-    for thread in threads:
-        thread.join()
+        loop = threading.Thread(target=asyncio.run, args=(many(),))
+        crowd.run([loop], 59, afunction.invalidate)
     assert wrong == []
-    assert most[0] == 1
+    assert crowd.most == 1

@@ -25,6 +25,7 @@ from cacheops_lite.functions.samples import Samples
 from cacheops_lite.options import Options
 from cacheops_lite.refresh import Kept, Refresh
 
+from .crowds import Crowd
 from .models import Category
 from .test_functions import category
 
@@ -342,33 +343,26 @@ async def test_async(world: World) -> None:
 def test_load(lock: bool) -> None:
     """Under load one caller computes at a time; nobody else waits, nobody gets what is older than
     what was stated, and nobody gets what was invalidated unless he asked for it."""
-    busy, most, wrong = [0], [0], []
-    guard, stop = threading.Lock(), threading.Event()
-    fresh, announced = [0], [0]
+    crowd, wrong = Crowd(), []
 
     def body() -> int:
-        with guard:
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-        number = fresh[0]
-        time.sleep(0.003)
-        with guard:
-            busy[0] -= 1
+        with crowd.inside() as number:
+            time.sleep(0.003)
         return number
 
     strict = cached(0.02, lock=True, stale_while_revalidate=60, early=1.0)(body)
     loose = cached(60, lock=lock, stale_if_invalidated=60, prefix="loose")(body)
 
     def read_strict() -> None:
-        while not stop.is_set():
-            least = announced[0]
+        while not crowd.stop.is_set():
+            least = crowd.announced
             if strict() < least:
                 wrong.append("an invalidated result was answered")
         connection.close()
 
     def read_loose() -> None:
         last = 0
-        while not stop.is_set():
+        while not crowd.stop.is_set():
             number = loose()
             if number < last:
                 wrong.append("an older result came after a newer one")
@@ -376,20 +370,10 @@ def test_load(lock: bool) -> None:
         connection.close()
 
     for read, function in ((read_strict, strict), (read_loose, loose)):
-        stop.clear()
-        most[0] = 0
+        crowd.stop.clear()
+        crowd.most = 0
         function()
-        threads = [threading.Thread(target=read) for _ in range(5)]
-        for thread in threads:
-            thread.start()
-        for number in range(fresh[0] + 1, fresh[0] + 30):
-            fresh[0] = number
-            function.invalidate()
-            announced[0] = number
-            time.sleep(0.002 * (number % 4))
-        stop.set()
-        for thread in threads:
-            thread.join()
+        crowd.run([threading.Thread(target=read) for _ in range(5)], 29, function.invalidate)
         assert wrong == []
-        assert most[0] == 1
-        assert function() == fresh[0]
+        assert crowd.most == 1
+        assert function() == crowd.fresh

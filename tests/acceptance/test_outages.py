@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from cacheops_lite import (
     invalidate_obj,
 )
 from tests import models as m
-from tests import servers
+from tests.faults.machines import Machine
 from tests.watching import hits
 
 from .tools import MANUAL, is_cached, post
@@ -30,41 +29,9 @@ from .tools import MANUAL, is_cached, post
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Outage:
-    """A server of our own that can be stopped and started, or frozen and thawed."""
-
-    def __init__(self) -> None:
-        self.server = servers.start_valkey()
-        self.folder = self.server.folder
-        self.url = self.server.url
-        self.frozen = False
-
-    def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url)
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def start(self) -> None:
-        self.server = servers.start_valkey(folder=self.folder)
-
-    def freeze(self) -> None:
-        os.kill(self.server.pid, signal.SIGSTOP)
-        self.frozen = True
-
-    def thaw(self) -> None:
-        os.kill(self.server.pid, signal.SIGCONT)
-        self.frozen = False
-
-    def close(self) -> None:
-        if self.frozen:
-            self.thaw()
-        self.server.stop()
-
-
 @pytest.fixture
-def outage(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
-    made = Outage()
+def outage(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    made = Machine()
     # Marks live one second instead of ten: so much shorter is the wait for their end.
     monkeypatch.setattr(engine, "CacheProtocol", partial(engine.CacheProtocol, mark_ttl_ms=1000))
     settings.CACHEOPS = MANUAL
@@ -74,11 +41,11 @@ def outage(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
 
 
 #: How the server goes away, and comes back: empty after a restart, with all its data after a pause.
-WAYS = {"stopped": ("stop", "start"), "frozen": ("freeze", "thaw")}
+WAYS = {"stopped": ("stop", "restart"), "frozen": ("freeze", "thaw")}
 
 
 @pytest.fixture(params=WAYS)
-def gone(request: Any, outage: Outage) -> tuple[Callable[[], None], Callable[[], None]]:
+def gone(request: Any, outage: Machine) -> tuple[Callable[[], None], Callable[[], None]]:
     away, back = WAYS[request.param]
     return getattr(outage, away), getattr(outage, back)
 
@@ -97,6 +64,23 @@ def settles(read: Callable[[], Any], expected: Any, seconds: float = 15) -> None
             return
         time.sleep(0.05)
     raise AssertionError("it is not cached again")
+
+
+@contextmanager
+def at_the_first_statement(away: Callable[[], None]) -> Iterator[None]:
+    """Redis goes away when the database is asked for the first time."""
+    asked = 0
+
+    def then_away(execute: Any, *args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            away()
+        return execute(*args)
+
+    with connection.execute_wrapper(then_away):
+        yield
+    assert asked
 
 
 def test_reads_are_answered_by_the_database(gone: Any) -> None:
@@ -194,17 +178,8 @@ def test_away_in_the_middle_of_a_read(gone: Any) -> None:
     away, back = gone
     post()
     m.Post.objects.cache().count()
-    gone_away: list[int] = []
-
-    def then_away(execute: Any, *args: Any) -> Any:
-        if not gone_away:
-            gone_away.append(1)
-            away()
-        return execute(*args)
-
-    with connection.execute_wrapper(then_away):
+    with at_the_first_statement(away):
         assert titles() == ["a post"]
-    assert gone_away
     back()
     settles(titles, ["a post"])
 
@@ -213,16 +188,8 @@ def test_away_while_a_lock_is_held(gone: Any) -> None:
     """A locked computation survives that its lock cannot be let go."""
     away, back = gone
     post()
-    gone_away: list[int] = []
-
-    def then_away(execute: Any, *args: Any) -> Any:
-        if not gone_away:
-            gone_away.append(1)
-            away()
-        return execute(*args)
-
     read = lambda: [one.title for one in m.Post.objects.cache(lock=True)]  # noqa: E731
-    with connection.execute_wrapper(then_away):
+    with at_the_first_statement(away):
         assert read() == ["a post"]
     started = time.monotonic()
     assert read() == ["a post"]
@@ -244,18 +211,18 @@ def test_the_breaker_is_told(gone: Any, caplog: pytest.LogCaptureFixture) -> Non
     back()
 
 
-def test_a_restart_in_between_is_not_noticed(outage: Outage) -> None:
+def test_a_restart_in_between_is_not_noticed(outage: Machine) -> None:
     """A server that was restarted empty costs misses, and no error."""
     post()
     settles(titles, ["a post"])
     outage.stop()
-    outage.start()
+    outage.restart()
     settles(titles, ["a post"])
     m.Post.objects.update(title="new")
     settles(titles, ["new"])
 
 
-def test_everything_lost_is_a_miss(outage: Outage) -> None:
+def test_everything_lost_is_a_miss(outage: Machine) -> None:
     """FLUSHALL and lost scripts at any moment cost misses only."""
     one = post()
     for number in range(3):
@@ -272,7 +239,7 @@ def test_everything_lost_is_a_miss(outage: Outage) -> None:
 
 
 @pytest.fixture
-def strict(settings: Any, outage: Outage) -> Outage:
+def strict(settings: Any, outage: Machine) -> Machine:
     settings.CACHEOPS_DEGRADE_ON_FAILURE = False
     post("first")
     settles(titles, ["first"])
@@ -299,7 +266,7 @@ def _save() -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_without_degrading_the_commit_is_refused(strict: Outage, write: str) -> None:
+def test_without_degrading_the_commit_is_refused(strict: Machine, write: str) -> None:
     """With CACHEOPS_DEGRADE_ON_FAILURE = False a write that Redis cannot be told of is rolled back."""
     strict.stop()
     with pytest.raises(InvalidationRefused, match=r"tests_post.*CACHEOPS_DEGRADE_ON_FAILURE"):
@@ -307,26 +274,26 @@ def test_without_degrading_the_commit_is_refused(strict: Outage, write: str) -> 
     assert not connection.in_atomic_block and connection.get_autocommit()
     assert [one.title for one in m.Post.objects.nocache()] == ["first"]
     assert titles() == ["first"], "reads go on"
-    strict.start()
+    strict.restart()
     settles(titles, ["first"])
     m.Post.objects.update(title="second")
     settles(titles, ["second"])
 
 
-def test_a_refused_commit_runs_no_callbacks(strict: Outage) -> None:
+def test_a_refused_commit_runs_no_callbacks(strict: Machine) -> None:
     """Callbacks of ``on_commit`` do not run for what was refused, then or later."""
     ran: list[int] = []
     strict.stop()
     with pytest.raises(InvalidationRefused), transaction.atomic():
         m.Post.objects.update(title="never")
         transaction.on_commit(lambda: ran.append(1))
-    strict.start()
+    strict.restart()
     with transaction.atomic():
         pass
     assert ran == []
 
 
-def test_a_refused_manual_commit_is_rolled_back(strict: Outage) -> None:
+def test_a_refused_manual_commit_is_rolled_back(strict: Machine) -> None:
     """With autocommit off a refused ``commit()`` raises, and the connection is usable."""
     transaction.set_autocommit(False)
     try:
@@ -341,7 +308,7 @@ def test_a_refused_manual_commit_is_rolled_back(strict: Outage) -> None:
     assert titles() == ["first"]
 
 
-def test_untracked_models_are_written_without_redis(settings: Any, strict: Outage) -> None:
+def test_untracked_models_are_written_without_redis(settings: Any, strict: Machine) -> None:
     """What is not cached is not refused."""
     settings.CACHEOPS = {**MANUAL, "tests.memo": None}
     strict.stop()

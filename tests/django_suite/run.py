@@ -14,9 +14,7 @@ import argparse
 import fnmatch
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,13 +25,13 @@ import django
 from tests import databases
 
 from . import apps, source
+from .worker_process import outcomes
 
 ROOT = Path(__file__).resolve().parents[2]
 EXCEPTIONS = Path(__file__).with_name("exceptions.txt")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cacheops-lite-django"
 MODES = ("as_is", "commit")
 BAD = frozenset({"failed", "error", "stale"})
-PACKAGE_SECONDS = 1800
 
 
 class Exception_(NamedTuple):
@@ -175,24 +173,12 @@ def judge(
 
 def work(tests: Path, package: str, mode: str, what: str) -> dict[str, Any]:
     """Run a package in a process of its own, with the cache ("cached") or without ("plain")."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "out.json"
-        worker = "tests.django_suite.worker"
-        command = [sys.executable, "-m", worker, tests, package, mode, what, out]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        try:
-            result = subprocess.run(
-                list(map(str, command)), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, errors="replace", timeout=PACKAGE_SECONDS,
-                check=False,
-            )  # fmt: skip
-            words = result.stdout + result.stderr
-        except subprocess.TimeoutExpired:
-            words = f"no end after {PACKAGE_SECONDS} s"
-        if out.exists():
-            done: dict[str, Any] = json.loads(out.read_text())
-            return done
-        return {"tests": {f"{package} as a whole": ["error", words[-3000:]]}}
+    done, said = outcomes(
+        lambda out: ["-m", "tests.django_suite.worker", tests, package, mode, what, out],
+        ROOT,
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return done or {"tests": {f"{package} as a whole": ["error", said]}}
 
 
 def read_exceptions() -> list[Exception_]:

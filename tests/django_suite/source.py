@@ -33,13 +33,13 @@ def _download(version: str, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     options = ["--no-binary", ":all:", "--no-deps", f"django=={version}", "--dest", str(cache)]
     result = subprocess.run(
-        [*_pip(), "download", *options], capture_output=True, text=True, check=False
+        [*pip(), "download", *options], capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise SystemExit(f"Django's sources were not to be had:\n{result.stdout}{result.stderr}")
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
     """pip for this interpreter: its own, or any other one told to work for it."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -375,10 +376,9 @@ def test_transactions(posts: list[Post]) -> None:
     assert function() == 4
 
 
-def test_prefix_by_what_is_asked_for() -> None:
-    """CACHEOPS_PREFIX may be a function; a cached function is known to it as `query.func`."""
+def two_counters() -> tuple[Callable[[], int], Callable[[], int]]:
+    """Two cached functions that count together how often one of them is run."""
     numbers = count(1)
-    tenant = "a:"
 
     @cached(timeout=60)
     def by_time() -> int:
@@ -388,6 +388,13 @@ def test_prefix_by_what_is_asked_for() -> None:
     def by_rows() -> int:
         return next(numbers)
 
+    return by_time, by_rows
+
+
+def test_prefix_by_what_is_asked_for() -> None:
+    """CACHEOPS_PREFIX may be a function; a cached function is known to it as `query.func`."""
+    by_time, by_rows = two_counters()
+    tenant = "a:"
     with override_settings(CACHEOPS_PREFIX=lambda query: tenant):
         assert [by_time(), by_rows()] == [1, 2]
         tenant = "b:"
@@ -455,15 +462,6 @@ def test_statistics() -> None:
 
 def test_everything_is_off_with_one_setting() -> None:
     """With CACHEOPS_ENABLED=False decorators do nothing, in a test for example."""
-    numbers = count(1)
-
-    @cached(timeout=60)
-    def by_time() -> int:
-        return next(numbers)
-
-    @cached_as(Post)
-    def by_rows() -> int:
-        return next(numbers)
-
+    by_time, by_rows = two_counters()
     with override_settings(CACHEOPS_ENABLED=False):
         assert [by_time(), by_time(), by_rows(), by_rows()] == [1, 2, 3, 4]

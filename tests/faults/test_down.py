@@ -7,12 +7,14 @@ begun, since each is given up after one timeout.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from cacheops_lite import engine
+from tests.wires import Actor
 
 from . import world
 from .machines import Machine, Machines
@@ -121,20 +123,24 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("fault", ["hang before", "hang after"])
-def test_an_outage_costs_few_timeouts(
-    checker: Checker,
-    proxy: Proxy,
-    processes: Processes,
-    fault: str,
-) -> None:
-    """While the breaker's pause lasts nobody waits; after it one caller does, then nobody again."""
+@contextmanager
+def hanging(proxy: Proxy, processes: Processes, fault: str = "hang before") -> Iterator[Clock]:
+    """Be a process whose server has just begun to hang; the clock is its breaker's."""
     clock = Clock()
     processes.start("own", f"{proxy.url}?socket_timeout=0.1")
     with processes.on("own"):
         world.recovers()
         engine.current().breaker.monotonic = clock
         proxy.spoil(0, fault, for_good=True)
+        yield clock
+
+
+@pytest.mark.parametrize("fault", ["hang before", "hang after"])
+def test_an_outage_costs_few_timeouts(
+    checker: Checker, proxy: Proxy, processes: Processes, fault: str
+) -> None:
+    """While the breaker's pause lasts nobody waits; after it one caller does, then nobody again."""
+    with hanging(proxy, processes, fault) as clock:
         chance = random.Random(1)
         for waited in (1, 2, 3):
             world.traffic(chance, 30)
@@ -149,11 +155,7 @@ def test_a_frozen_server_holds_up_a_write_once(
     checker: Checker, proxy: Proxy, processes: Processes
 ) -> None:
     """The mark waits for one timeout while the transaction holds its locks, the bump for none."""
-    processes.start("own", f"{proxy.url}?socket_timeout=0.1")
-    with processes.on("own"):
-        world.recovers()
-        engine.current().breaker.monotonic = Clock()
-        proxy.spoil(0, "hang before", for_good=True)
+    with hanging(proxy, processes):
         WRITES["two tables"]()
         assert proxy.spoilt == 1
         assert engine.current().protocol.overdue
@@ -163,13 +165,7 @@ def test_many_threads_wait_together_not_in_turn(
     checker: Checker, proxy: Proxy, processes: Processes
 ) -> None:
     """Threads that are asking when the server hangs wait once each, and none of them again."""
-    from tests.wires import Actor
-
-    processes.start("own", f"{proxy.url}?socket_timeout=0.1")
-    with processes.on("own"):
-        world.recovers()
-        engine.current().breaker.monotonic = Clock()
-        proxy.spoil(0, "hang before", for_good=True)
+    with hanging(proxy, processes):
         actors = [Actor(lambda: [world.look() for _ in range(3)]) for _ in range(8)]
         for actor in actors:
             actor.finish()

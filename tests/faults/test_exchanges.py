@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -145,6 +144,22 @@ def spoilt_at(
 MOST = 12
 
 
+def spoilt_everywhere(
+    fault: Callable[[int], str | bytes],
+    name: str,
+    proxy: Proxy,
+    processes: Processes,
+    *,
+    for_good: bool = False,
+) -> int:
+    """Run a scenario with exchange 0, 1, 2 … spoilt by ``fault(exchange)``; how many it has."""
+    at = 0
+    while at < MOST and spoilt_at(at, fault(at), name, proxy, processes, for_good=for_good):
+        at += 1
+    assert at >= 1
+    return at
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_each_exchange_is_spoilt(
     checker: Checker, proxy: Proxy, machine: Machine, processes: Processes, name: str
@@ -152,11 +167,8 @@ def test_each_exchange_is_spoilt(
     """Exchange 0, 1, 2 … of a scenario is spoilt: nobody raises, nobody is stale, caching goes on."""
     processes.start("other", machine.url)
     # One of the faults at each place; `test_every_fault_at_each_exchange` does them all.
-    faults = itertools.islice(itertools.cycle(FAULTS), len(name) % len(FAULTS), None)
-    at = 0
-    while at < MOST and spoilt_at(at, next(faults), name, proxy, processes):
-        at += 1
-    assert at >= 1
+    faults = list(FAULTS)
+    spoilt_everywhere(lambda at: faults[(len(name) + at) % len(faults)], name, proxy, processes)
     assert checker.hits > 0
 
 
@@ -167,10 +179,7 @@ def test_every_fault_at_each_exchange(
 ) -> None:
     """The same with each fault at each place."""
     processes.start("other", machine.url)
-    at = 0
-    while at < MOST and spoilt_at(at, fault, name, proxy, processes):
-        at += 1
-    assert at >= 1
+    spoilt_everywhere(lambda at: fault, name, proxy, processes)
 
 
 def some(*names: str) -> list[Any]:
@@ -186,7 +195,4 @@ def test_the_server_is_gone_from_an_exchange_on(
 ) -> None:
     """From exchange 0, 1, 2 … on nothing is answered any more, until the server is back."""
     processes.start("other", machine.url)
-    at = 0
-    while at < MOST and spoilt_at(at, "cut before", name, proxy, processes, for_good=True):
-        at += 1
-    assert at >= 1
+    spoilt_everywhere(lambda at: "cut before", name, proxy, processes, for_good=True)

@@ -8,12 +8,10 @@ reason, failed by us and was stale. The exit code is 1 for anything that fails b
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,7 +19,8 @@ from typing import Any
 
 import django
 
-from tests.django_suite.source import _pip
+from tests.django_suite import source
+from tests.django_suite.worker_process import outcomes
 
 from .packages import EXCEPTIONS, PACKAGES, Package
 
@@ -29,7 +28,6 @@ HERE = Path(__file__).resolve().parent
 CACHE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cacheops-lite-neighbours"
 )
-SECONDS = 1800
 BAD = ("failed", "stale")
 
 HEADER = f"{'package':32} {'run':>5} {'passed':>6} {'skip':>5} {'base':>5} {'listed':>6} {'OURS':>5} {'STALE':>5} {'hits':>7} {'replay':>7} {'s':>5}"  # fmt: skip
@@ -110,7 +108,9 @@ def install(package: Package, sources: Path, folder: Path) -> Path:
 
 
 def pip(words: list[str]) -> None:
-    done = subprocess.run([*_pip(), "-q", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*source.pip(), "-q", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise NotThere(f"pip {words[0]} failed: {(done.stdout + done.stderr).strip()[-600:]}")
 
@@ -148,25 +148,16 @@ def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
 
 def work(package: Package, sources: Path, needs: Path, what: str) -> dict[str, Any]:
     """Run a package's tests in a process of its own."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "out.json"
-        command = [sys.executable, HERE / "worker.py", out, what, package.settings]
-        environment = {**os.environ, **package.environment, "PYTHONPATH": str(needs)}
-        environment.pop("DJANGO_SETTINGS_MODULE", None)
-        try:
-            result = subprocess.run(
-                [*map(str, command), *package.targets], cwd=sources / package.folder,
-                env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", timeout=SECONDS, check=False,
-            )  # fmt: skip
-            words = result.stdout + result.stderr
-        except subprocess.TimeoutExpired:
-            words = f"no end after {SECONDS} s"
-        if out.exists():
-            done: dict[str, Any] = json.loads(out.read_text())
-            if done["tests"]:
-                return done
-        return {"tests": {f"{package.name} as a whole": ["failed", words[-3000:]]}, "counts": {}}
+    environment = {**os.environ, **package.environment, "PYTHONPATH": str(needs)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    done, said = outcomes(
+        lambda out: [HERE / "worker.py", out, what, package.settings, *package.targets],
+        sources / package.folder,
+        environment,
+    )
+    if done.get("tests"):
+        return done
+    return {"tests": {f"{package.name} as a whole": ["failed", said]}, "counts": {}}
 
 
 if __name__ == "__main__":
