@@ -293,6 +293,29 @@ def test_raw_rollback(world: World, end: str) -> None:
 
 
 @only_on("sqlite")
+def test_statement_that_is_over_when_its_rows_are_fetched(world: World) -> None:
+    """SQLite commits RETURNING with its last row: nobody stores in between what was before it."""
+    sql = "UPDATE tests_tag SET name = 'green' RETURNING id"
+    pks = [world.red.pk, world.blue.pk]
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        elsewhere(world.prime)
+        assert [pk for (pk,) in cursor] == pks
+        assert elsewhere(world.reds.cached) == []
+        cursor.execute(sql)
+        assert cursor.fetchone() == (pks[0],)
+        assert cursor.fetchmany() == [(pks[1],)]
+        assert cursor.fetchone() is None
+        assert cursor.fetchmany(5) == cursor.fetchall() == []
+        cursor.execute(sql)
+        assert cursor.fetchall() == [(pk,) for pk in pks]
+        cursor.execute("SELECT name FROM tests_tag")
+        assert cursor.fetchall() == [("green",), ("green",)]
+    assert [tag.pk for tag in m.Tag.objects.raw(sql)] == pks
+    assert_fresh(world.greens)
+
+
+@only_on("sqlite")
 def test_savepoint_that_begins_a_transaction_of_sqlite(world: World) -> None:
     """Outside a transaction a savepoint of SQLite begins one, and its release is the commit."""
     execute('SAVEPOINT "Outer"')
@@ -379,6 +402,34 @@ def test_statement_that_only_looks_like_a_commit(world: World, sql: str) -> None
     assert world.reds.cached() == []
     assert len(world.greens.cached()) == 1
     assert_fresh(world.reds)
+
+
+@only_on("mysql")
+@pytest.mark.parametrize("on", ["SET autocommit = 1", "SET SESSION autocommit := ON", "django"])
+@pytest.mark.parametrize("off", ["SET autocommit = 0", "SET @old = @@autocommit, autocommit=OFF"])
+def test_autocommit_switched_by_raw_sql(world: World, off: str, on: str) -> None:
+    """While it is off each raw statement waits for a COMMIT, the first and those after it."""
+    greens = "UPDATE tests_tag SET name = 'green' WHERE name = 'red'"
+    execute(off)
+    execute(greens)
+    assert len(elsewhere(world.reds.cached)) == 1
+    execute("COMMIT")
+    assert elsewhere(world.reds.cached) == []
+    execute("UPDATE tests_tag SET name = 'red' WHERE name = 'green'")
+    assert len(elsewhere(world.greens.cached)) == 1
+    connection.set_autocommit(True) if on == "django" else execute(on)
+    assert elsewhere(world.greens.cached) == []
+    world.prime()
+    execute(greens)
+    assert elsewhere(world.reds.cached) == []
+    assert_fresh(world.greens)
+    assert_hit(world.authors)
+    execute("SELECT @@autocommit")
+    execute("SET @old = @@autocommit")
+    execute("SET @my_autocommit = 0")
+    execute("SET GLOBAL autocommit = 1")
+    world.prime()
+    assert_hit(world.reds)
 
 
 @only_on("mysql")
@@ -576,6 +627,7 @@ STATEMENTS: dict[str, Kind] = {
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ": Kind.ISOLATION,
     "SET default_transaction_isolation = 'serializable'": Kind.ISOLATION,
     "SET x = 1": Kind.READ,
+    "SET @@session.autocommit = 0": Kind.AUTOCOMMIT,
     "COMMIT": Kind.COMMIT,
     "END": Kind.COMMIT,
     "COMMIT AND CHAIN": Kind.COMMIT,

@@ -31,6 +31,7 @@ from . import (
     shortcut,
     testcases,
     transactions,
+    unfinished,
     writes,
 )
 from .pending import pending
@@ -238,7 +239,7 @@ def _callproc(original: Wrapper, self: Any, procname: str, *args: Any, **kwargs:
 
 
 def _close_cursor(self: Any) -> Any:
-    rawwrites.closed(self)
+    unfinished.closed(self)
     return self.cursor.close()
 
 
@@ -284,13 +285,16 @@ def _commit_hooks(original: Wrapper, self: Any) -> Any:
 
 
 def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, **kw: Any) -> Any:
+    state = pending(self)
     if not autocommit:
         # Only ``atomic`` asks for a BEGIN at once.
         forced = args[0] if args else kw.get("force_begin_transaction_with_broken_autocommit")
-        pending(self).by_atomic = bool(forced)
-    if autocommit and pending(self).dirty and not self.in_atomic_block:
-        # Drivers commit what is open when autocommit is switched on.
-        return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
+        state.by_atomic = bool(forced)
+    elif not self.in_atomic_block:
+        state.manual = False
+        if state.dirty or state.raw:
+            # Drivers commit what is open when autocommit is switched on.
+            return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
     return original(self, autocommit, *args, **kw)
 
 

@@ -20,7 +20,7 @@ class Pending:
 
     __slots__ = (
         "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
-        "explained", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
+        "explained", "manual", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
         "snapshot", "wal", "write_locked",
     )  # fmt: skip
 
@@ -33,6 +33,8 @@ class Pending:
         self.by_atomic = False
         #: All transactions may read from an old snapshot, see ``snapshot`` (None: not asked yet).
         self.session_snapshot: bool | None = None
+        #: Raw SQL has switched autocommit off: each transaction begins by itself.
+        self.manual = False
         #: SQLite in WAL mode: cursors that may hold an old snapshot open.
         self.cursors: Any = None
         self._begin()
@@ -56,7 +58,7 @@ class Pending:
         #: Callbacks after the bump (``cache_on_save``).
         self.saved: list[Callable[[], None]] = []
         #: It was begun by raw SQL, behind Django's back.
-        self.raw = False
+        self.raw = self.manual
         #: Reads may come from a snapshot older than the stamps (REPEATABLE READ and stronger).
         self.snapshot = False
         #: SQLite: the open savepoints, the first of which began the transaction.
@@ -109,6 +111,7 @@ class Pending:
 
     def reconnected(self) -> None:
         """The connection is another one."""
+        self.manual = False
         self.forget()
         self.session_snapshot = None
         self.cursors = None

@@ -22,6 +22,8 @@ class Kind(Enum):
     SAVEPOINT = "savepoint"
     #: SET TRANSACTION ISOLATION LEVEL … and the like: reads may come from an old snapshot.
     ISOLATION = "isolation"
+    #: SET autocommit = … of MySQL.
+    AUTOCOMMIT = "autocommit"
     #: Several statements, some of which begin or end transactions.
     MIXED = "mixed"
     #: Part of two-phase commit: takes effect for changes of other transactions too.
@@ -155,6 +157,8 @@ def _one(statement: str) -> Kind:
         return Kind.COMMIT
     if first == "set" and "isolation" in statement.lower():
         return Kind.ISOLATION
+    if first == "set" and "autocommit" in statement.lower():
+        return Kind.AUTOCOMMIT
     if first in _LOOKS and _RUNS.isdisjoint((first, *rest)):
         return Kind.READ
     if first == "with" or first in _LOOKS or (first == "select" and "into" in rest):
