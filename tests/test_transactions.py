@@ -138,7 +138,6 @@ def test_commit_that_fails_by_a_deferred_constraint(world: World) -> None:
     world.assert_repainted()
 
 
-@only_on("sqlite", "postgresql")
 def test_commit_that_seems_to_fail_while_caching_is_off(world: World, settings: Any) -> None:
     """What may have been committed is not trusted when caching is on again."""
     settings.CACHEOPS_ENABLED = False
@@ -159,6 +158,7 @@ def test_commit_that_seems_to_fail_while_caching_is_off(world: World, settings: 
     assert len(world.greens.cached()) == 1
 
 
+@only_on("sqlite", "postgresql")
 def test_manual_commit_that_fails(world: World) -> None:
     """The same without ``atomic``: after the rollback the connection caches again."""
     transaction.set_autocommit(False)

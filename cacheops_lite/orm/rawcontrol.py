@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from ..exceptions import InvalidationRefused
@@ -70,7 +71,7 @@ def _chain(connection: Any, state: Pending, text: str) -> None:
 def _autocommit(connection: Any, state: Pending, text: str, run: Run) -> Any:
     """``SET autocommit`` of MySQL: off, each statement begins a transaction; on, it commits."""
     said = words(text)
-    values = [value for word, value in zip(said, said[1:], strict=False) if word == "autocommit"]
+    values = [value for word, value in pairwise(said) if word == "autocommit"]
     if "global" in said or not values:
         return run()
     state.manual = values[-1] not in ("1", "on", "true")
