@@ -334,6 +334,27 @@ def test_lookups_may_change() -> None:
             m.Post.objects.filter(title__odd=1)
 
 
+def test_lookups_of_one_field_may_change() -> None:
+    """So does one that one field alone is given, also in the place of one that it had."""
+
+    class Upside(Lookup):
+        lookup_name = "exact"
+
+        def as_sql(self, compiler: Any, connection: Any) -> Any:
+            left, params = self.process_lhs(compiler, connection)
+            right, more = self.process_rhs(compiler, connection)
+            return f"{left} <> {right}", [*params, *more]
+
+    one, two = post(title="x"), post(title="y")
+    field = m.Post._meta.get_field("title")
+    for _ in range(3):
+        assert list(m.Post.objects.filter(title="x").cache()) == [one]
+        assert m.Post.objects.cache().get(title="x") == one
+        with register_lookup(field, Upside):
+            assert list(m.Post.objects.filter(title="x").cache()) == [two]
+            assert m.Post.objects.cache().get(title="x") == two
+
+
 def test_copies() -> None:
     """Pickling and copying give querysets that work without what was remembered."""
     one = post(title="x", views=1)

@@ -134,6 +134,8 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
         yield QuerySet, name, _new(getattr(queryset, name))
         yield BaseManager, name, _through_queryset(name)
     yield RegisterLookupMixin, "_clear_cached_class_lookups", _lookups_changed
+    for name in ("register_lookup", "_unregister_lookup"):
+        yield RegisterLookupMixin, name, _lookups_of_a_field_changed(name)
     yield QuerySet, "_query", _new(lazy.OwnQuery())
     yield BaseManager, "get_queryset", _around(lazy.begin)
     for name in lazy.STEPS:
@@ -187,10 +189,31 @@ def _lookups_changed(original: Any) -> Any:
     @wraps(original)
     def changed(cls: Any) -> None:
         original.__func__(cls)
-        for room in (lazy, shortcut, follow):
-            room.reset()
+        _forget_shapes()
 
     return classmethod(changed)
+
+
+def _lookups_of_a_field_changed(name: str) -> Callable[[Any], Any]:
+    """The same for one that only one instance of a field is given, which clears no cache."""
+
+    def make(original: Any) -> Any:
+        both = vars(RegisterLookupMixin)[name]  # `original` is bound to the class already
+
+        @wraps(both.instance_method)
+        def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+            found = both.instance_method(self, *args, **kwargs)
+            _forget_shapes()
+            return found
+
+        return type(both)(both.class_method, changed)
+
+    return make
+
+
+def _forget_shapes() -> None:
+    for room in (lazy, shortcut, follow):
+        room.reset()
 
 
 def _hearing(heard: Callable[..., None], original: Wrapper) -> Wrapper:

@@ -182,6 +182,7 @@ expected = {
     "django.db.models.sql.compiler.SQLUpdateCompiler",
     "django.db.models.sql.compiler.SQLDeleteCompiler", "django.db.models.manager.BaseManager",
     "django.db.models.query_utils.RegisterLookupMixin",
+    "django.db.models.fields.related_descriptors.ForwardManyToOneDescriptor",
 }
 assert names <= expected, names - expected
 """
