@@ -243,7 +243,8 @@ def _update_returning(original: Wrapper, self: Any, returning_fields: Any) -> An
     if not returning_fields or not self.connection.features.can_return_rows_from_update:
         return original(self, returning_fields)  # goes through execute_sql
     instance = by_hand.current_instance(self.query.model)
-    return writes.update(self, lambda: original(self, returning_fields), instance)
+    run = partial(original, self, returning_fields)
+    return writes.update(self, run, instance, returning=True)
 
 
 def _delete(original: Wrapper, self: Any, result_type: Any = ROW_COUNT, **kwargs: Any) -> Any:

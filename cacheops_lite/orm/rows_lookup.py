@@ -41,7 +41,7 @@ class Lookup:
         """
         if query.is_empty():
             return {}
-        key = _key_of(query, self.model)
+        key = key_of(query, self.model)
         if key is not None:
             return self._by_key(key, changes_keys=changes_keys)
         plain = query.chain(klass=Query)
@@ -72,16 +72,30 @@ class Lookup:
         return self._run(query, lock=False, changes_keys=False)
 
     def _by_key(self, key: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
-        """The one row that a statement names by its primary key.
+        """The one row that a statement names by its primary key."""
+        known = self.knows(key)
+        if known is not None:
+            return known
+        read = self.statement(key, changes_keys=changes_keys)
+        if self.connection.vendor == "sqlite":
+            self._take_write_lock()
+        return self.rows_of(read, lambda: self._found(read, key))
 
-        Nothing need be read if the key is all that the schemes ask for: it is known, and whether
-        there is such a row says the statement.
+    def knows(self, key: Any) -> dict[Any, Row] | None:
+        """The row of a key where nothing need be read: the key is all that the schemes ask for.
+
+        Whether there is such a row says the statement.
         """
         pk = self.model._meta.pk
-        if not self.predicates and self.fields.keys() <= {pk.column}:
-            text = values.text(pk, key)
-            if text is not None:
-                return {key: Row(self.fields, {pk.column: text} if self.fields else {})}
+        if self.predicates or not self.fields.keys() <= {pk.column}:
+            return None
+        text = values.text(pk, key)
+        if text is None:
+            return None
+        return {key: Row(self.fields, {pk.column: text} if self.fields else {})}
+
+    def statement(self, key: Any, *, changes_keys: bool) -> Statement:
+        """What reads and locks the row of a key."""
         lock = _lock_kind(self.connection, changes_keys)
         place = (self.model, self.connection.alias, tuple(self.fields), self.predicates, lock)
         known = _statements.get(place)
@@ -93,25 +107,32 @@ class Lookup:
             self._lock(query, changes_keys)
             known = _statement(query.get_compiler(self.connection.alias), texts)
             _statements.set(place, known)
-        elif lock == "sqlite":
-            self._take_write_lock()
-        rows = self._unless_formless(lambda: self._found(known, key))
-        return None if rows is None else {row[0]: self._row(row, known.texts) for row in rows}
+        return known
 
-    def _found(self, known: _Statement, key: Any) -> Iterator[tuple[Any, ...]]:
+    def _found(self, read: Statement, key: Any) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
             value = self.model._meta.pk.get_db_prep_value(key, self.connection)
-            cursor.execute(known.sql, (value,))
-            found = cursor.fetchall()
-        return (converted(row, known.converters, self.connection) for row in found)
+            cursor.execute(read.sql, (value,))
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+    def rows_of(
+        self, read: Statement, fetch: Callable[[], Iterable[Sequence[Any]]]
+    ) -> dict[Any, Row] | None:
+        """The rows that ``fetch()`` gives of a statement; ``None`` if one has no form in Python."""
+        rows = self._unless_formless(
+            lambda: (converted(row, read.converters, self.connection) for row in fetch())
+        )
+        return None if rows is None else {row[0]: self._row(row, read.texts) for row in rows}
 
     def _select(self, query: Any) -> None:
         """Ask for the primary key, then for the fields."""
         query.clear_select_clause()
         query.distinct = False
-        query.add_fields([field.attname for field in self._selected()])
+        query.add_fields([field.attname for field in self.selected()])
 
-    def _selected(self) -> list[Any]:
+    def selected(self) -> list[Any]:
+        """The fields that are asked for: the primary key's first."""
         pk_fields = self.model._meta.pk_fields
         asked: Any = self.fields.values()
         if self.predicates:
@@ -119,7 +140,7 @@ class Lookup:
         return [*pk_fields, *(field for field in asked if field not in pk_fields)]
 
     def _row(self, row: Sequence[Any], texts: Mapping[str, int]) -> Row:
-        selected = self._selected()
+        selected = self.selected()
         known = {
             field.column: text
             for field, value in zip(selected, row, strict=False)
@@ -226,7 +247,7 @@ def _kept_as(text: str, kept: str | None) -> bool:
     return text == kept if kept is not None else text == values.NULL
 
 
-class _Statement(NamedTuple):
+class Statement(NamedTuple):
     """A SELECT of one row by its key, compiled, and how its columns are converted."""
 
     sql: str
@@ -236,24 +257,24 @@ class _Statement(NamedTuple):
 
 
 #: (model, alias, columns, predicates, lock) -> the statement that reads them.
-_statements: Recent[tuple[Any, ...], _Statement] = Recent(512)
+_statements: Recent[tuple[Any, ...], Statement] = Recent(512)
 conf.on_reset(_statements.clear)
 
 #: Keys whose value in a statement is the value of the row that it finds, and their bits.
 _PLAIN_KEYS = {"AutoField": 31, "BigAutoField": 63, "SmallAutoField": 15, "UUIDField": 0}
 
 
-def _statement(compiler: Any, texts: Mapping[str, int]) -> _Statement:
+def _statement(compiler: Any, texts: Mapping[str, int]) -> Statement:
     sql, _ = compiler.as_sql()
     converters = compiler.get_converters([column[0] for column in compiler.select])
-    return _Statement(sql, tuple((place, *found) for place, found in converters.items()), texts)
+    return Statement(sql, tuple((place, *found) for place, found in converters.items()), texts)
 
 
 def _lock_kind(connection: Any, changes_keys: bool) -> str:
     return "sqlite" if connection.vendor == "sqlite" else "key" if changes_keys else "row"
 
 
-def _key_of(query: Any, model: Any) -> Any | None:
+def key_of(query: Any, model: Any) -> Any | None:
     """The primary key that is all of a statement's condition; ``None`` if there is more to it."""
     children, pk = query.where.children, model._meta.pk
     if len(children) != 1 or query.where.negated or len(query.alias_map) > 1:

@@ -8,6 +8,7 @@ the database decides them. What cannot be known is ``UNKNOWN``: it drops the tab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from django.db import models
@@ -21,6 +22,7 @@ from .collecting import collect
 from .pending import pending
 from .rows_lookup import Lookup
 from .transactions import own_transaction
+from .update_returning import joined
 
 Execute = Callable[..., Any]
 
@@ -170,10 +172,12 @@ def _read_back_inserted(
 # -- UPDATE ------------------------------------------------------------------------------------
 
 
-def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
+def update(
+    compiler: Any, execute: Execute, instance: Any = None, *, returning: bool = False
+) -> Any:
     """Run an UPDATE and collect the rows it changed.
 
-    ``execute`` takes no argument and returns the number of rows, or the returned rows.
+    ``execute`` takes no argument and returns the number of rows, or with ``returning`` the rows.
     ``instance`` is the object that is being saved, if it is one.
     """
     model = _watched(compiler)
@@ -187,11 +191,17 @@ def update(compiler: Any, execute: Execute, instance: Any = None) -> Any:
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
         assigned = {field.column: (field, value) for field, _, value in query.values}
-        old = None
+        old, both = None, None
         if fields is not None and not _mass_only(model):
             lookup = Lookup(model, connection, fields)
-            old = lookup.matching(query, changes_keys=_touches_keys(model, assigned))
-        result = explained(compiler, execute)
+            changes_keys = _touches_keys(model, assigned)
+            if not returning:
+                both = joined(compiler, lookup, changes_keys=changes_keys)
+            if both is None:
+                old = lookup.matching(query, changes_keys=changes_keys)
+        result = explained(compiler, partial(both.run, execute) if both is not None else execute)
+        if both is not None:
+            old = both.old
         count = result if isinstance(result, int) else len(result)
         if count == 0 and not query.related_updates:
             pending(connection).dirty.add(model._meta.db_table)  # told: see by_hand.m2m_changed

@@ -1,0 +1,106 @@
+"""PostgreSQL: an UPDATE of one row by its key gives the row back as it was before.
+
+    UPDATE post SET title = 'b' FROM (SELECT id, author_id FROM post WHERE id = 1
+    ORDER BY id FOR NO KEY UPDATE) AS old (old_id, old_author_id)
+    WHERE post.id = 1 AND post.id = old.old_id RETURNING old.*
+
+The SELECT is the one that would have been asked before; it locks the row and sees what was
+committed last, and the UPDATE then finds that very version. So it is as exact as two statements,
+and saves a round trip. What a view or a rule makes of a table may not be returned, so only plain
+tables are asked like that, and whether a table is one says the database, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db import Error
+
+from .. import conf
+from . import collations
+from .ranges import Row
+from .rows_lookup import Lookup, Statement, key_of
+
+_PLAIN = """
+    SELECT c.relname
+    FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    GROUP BY c.relname HAVING bool_and(c.relkind IN ('r', 'p') AND r.oid IS NULL)
+"""
+
+#: (alias, database) -> the tables that are nothing but tables, whatever their schema.
+_plain: dict[tuple[str, str], frozenset[str]] = {}
+conf.on_reset(_plain.clear)
+collations.on_forget(_plain.clear)
+
+
+class Joined:
+    """An UPDATE about to be run by its compiler; ``old`` is what it replaced once it ran."""
+
+    def __init__(self, compiler: Any, lookup: Lookup, read: Statement, sql: str) -> None:
+        self.connection = compiler.connection
+        self.lookup, self.read, self.sql = lookup, read, sql
+        #: ``{pk: row}`` as ``Lookup.matching`` gives it; ``None`` if that could not be read.
+        self.old: dict[Any, Row] | None = None
+
+    def run(self, execute: Callable[[], Any]) -> Any:
+        """Run it: what Django's ``execute_sql`` gives."""
+        with self.connection.execute_wrapper(self._take):
+            return execute()
+
+    def _take(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if self.sql in sql:  # others may have added a comment
+            # A value that has no form in Python: the statement was right all the same.
+            self.old = self.lookup.rows_of(self.read, context["cursor"].fetchall)
+        return result
+
+
+def joined(compiler: Any, lookup: Lookup, *, changes_keys: bool) -> Joined | None:
+    """The UPDATE of ``compiler`` with its old row, or ``None`` where they cannot be one."""
+    connection, query = compiler.connection, compiler.query
+    if connection.vendor != "postgresql" or query.related_updates or query.is_empty():
+        return None
+    key = key_of(query, lookup.model)
+    if key is None or lookup.knows(key) is not None or not _is_plain(connection, query):
+        return None
+    try:
+        sql, params = compiler.as_sql()
+        where, found = compiler.compile(query.where)
+    except (EmptyResultSet, FullResultSet):
+        return None
+    compiler.as_sql = lambda *args, **kwargs: (sql, params)
+    tail = f" WHERE {where}"
+    if not sql.endswith(tail) or tuple(params[len(params) - len(found) :]) != tuple(found):
+        return None  # it returns columns already
+    read = lookup.statement(key, changes_keys=changes_keys)
+    names = ", ".join(f"cacheops_{place}" for place in range(len(lookup.selected())))
+    table = connection.ops.quote_name(lookup.model._meta.db_table)
+    column = connection.ops.quote_name(lookup.model._meta.pk.column)
+    whole = (
+        f"{sql[: -len(tail)]} FROM ({read.sql}) AS cacheops_old ({names})"
+        f" WHERE ({where}) AND {table}.{column} = cacheops_old.cacheops_0 RETURNING cacheops_old.*"
+    )
+    value = lookup.model._meta.pk.get_db_prep_value(key, connection)
+    given = (*params[: len(params) - len(found)], value, *found)
+    compiler.as_sql = lambda *args, **kwargs: (whole, given)
+    return Joined(compiler, lookup, read, whole)
+
+
+def _is_plain(connection: Any, query: Any) -> bool:
+    place = (connection.alias, str(connection.settings_dict["NAME"]))
+    found = _plain.get(place)
+    if found is None:
+        try:
+            connection.ensure_connection()
+            # The driver's own cursor: neither logged nor counted as a query of the user's.
+            with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+                cursor.execute(_PLAIN)
+                found = frozenset(row[0] for row in cursor.fetchall())
+        except Error:
+            return False
+        _plain[place] = found
+    return query.get_meta().db_table in found
