@@ -26,6 +26,7 @@ from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 #: Part of every gen. Raise it whenever a value or a key is spelt differently than before: gens of
 #: the other version are then foreign, so that code of both versions can run side by side.
@@ -87,8 +88,12 @@ def unseal(value: bytes | None) -> bytes | None:
     return body if seal(body) == value else None
 
 
+@lru_cache(maxsize=256)
 def parse_schemes(value: bytes | None) -> Schemes | None:
-    """Read a schemes value; None if it is missing, malformed or damaged."""
+    """Read a schemes value; None if it is missing, malformed or damaged.
+
+    It is remembered: the schemes in use on a table are nearly always those of a moment ago.
+    """
     body = unseal(value)
     if body is None:
         return None

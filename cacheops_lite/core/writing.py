@@ -285,6 +285,8 @@ class Writing(State):
         args: list[bytes],
     ) -> dict[str, Seen]:
         """Run a script over the keys of each table, in one round trip; tell what it saw of each."""
+        if not tables:
+            return {}
         calls, owners = [], []
         for table, keys in tables.items():
             ordered = list(keys)
@@ -295,9 +297,7 @@ class Writing(State):
                 )
                 owners.append(table)
         seen: dict[str, Seen] = {}
-        for table, answer in zip(
-            owners, await transport.scripts(calls) if calls else (), strict=True
-        ):
+        for table, answer in zip(owners, await transport.scripts(calls), strict=True):
             gen, schemes = answer.value
             # Of several calls the first one counts: it holds the any-row key, which must be marked
             # before the schemes are read (B4), in whichever order the calls ran.
