@@ -14,10 +14,11 @@ from asgiref.sync import sync_to_async
 
 from ..options import Options
 from ..orm import scope
+from .backend import Answer, CacheMiss, Call, Pack, Unstored, as_it_is
 from .calls import spell
 from .colours import ALoad, Load
 from .fingerprints import Fingerprint, RowHash
-from .memoize import Answer, CacheMiss, Call, Pack, Unstored, as_it_is, memoize
+from .memoize import memoize
 from .results import EngineBackend
 
 __all__ = ["Fingerprinted", "cached_by"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
+
 from ..core.protocol import run
 
 T = TypeVar("T")
@@ -35,6 +37,11 @@ def at_once(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]
         return function(*args)
 
     return call
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function as the flow awaits it for async callers: off the event loop."""
+    return sync_to_async(function, thread_sensitive=False)
 
 
 class _Stopped(Exception):

@@ -12,12 +12,12 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from .. import counters, engine, pulse, signals
+from .. import counters, engine, pulse
 from ..core.protocol import Outcome, ReadPlan
 from ..orm import scope
 from ..refresh import Kept, Refresh
+from .backend import Answer, CacheMiss, Call, Pack, Unstored, as_it_is, tell
 from .lease import Lease
-from .memoize import Answer, CacheMiss, Call, Pack, Unstored, as_it_is
 
 _UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
 _STALE = Outcome(None, True, "")
@@ -135,7 +135,7 @@ class OneRead:
             raise _Stale(kept.value)
 
     async def _compute(self, load: Callable[[], Awaitable[Any]]) -> Any:
-        self._tell(hit=False)
+        tell(self._call, hit=False)
         if self._policy is not None:
             self._began = self._policy.clock()
         self._computing = perf_counter()
@@ -177,16 +177,12 @@ class OneRead:
             finished = perf_counter()
             self._line.hits += 1
             self._line.hit_seconds += finished - self._started
-            self._tell(hit=True)
+            tell(self._call, hit=True)
         else:
             finished = self._line.missed(outcome, self._started)
         if finished > pulse.due:
             pulse.beat()
         return Answer(outcome.value, outcome.hit)
-
-    def _tell(self, *, hit: bool) -> None:
-        if signals.cache_read.has_listeners():
-            signals.cache_read.send(sender=None, func=self._call.func, hit=hit)
 
 
 def line(call: Call) -> counters.Line:

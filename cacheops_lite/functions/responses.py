@@ -22,7 +22,7 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.http import parse_http_date_safe
 from django.utils.translation import get_language
 
-from .memoize import Unstored
+from .backend import Unstored
 from .visitors import Watch, authorized
 
 _UNSHARED = frozenset({"private", "no-store", "no-cache"})

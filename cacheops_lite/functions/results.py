@@ -21,9 +21,9 @@ from ..core.protocol import Outcome, ReadPlan, TablePlan
 from ..orm import joining, scope
 from ..refresh import Refresh
 from . import tags
+from .backend import Answer, CacheMiss, Call, Pack, as_it_is
 from .calls import digest
 from .colours import ALoad, Load, finish
-from .memoize import Answer, CacheMiss, Call, Pack, as_it_is
 from .one_read import OneRead, count_uncached, decoder
 from .samples import Resolved, Source
 from .times import NO_TIMEOUT, seconds

@@ -20,7 +20,7 @@ S = TypeVar("S")
 
 
 class Key(Protocol):
-    """The place of one call's result; see ``memoize.CacheKey``."""
+    """The place of one call's result; see ``backend.CacheKey``."""
 
     def get(self) -> Any: ...
     def set(self, value: Any) -> None: ...

@@ -16,8 +16,9 @@ from django.http import HttpRequest
 
 from ..options import Options
 from . import responses
+from .backend import Answer, Backend, CacheKey, Call, Pack
 from .calls import digest
-from .memoize import Answer, Backend, CacheKey, Call, Memo, Pack, equip
+from .memoize import Memo, equip
 from .responses import Fresh, Vary, VaryOn
 from .visitors import Watch
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..functions.backend import CacheMiss
 from ..functions.decorators import cached, cached_view
-from ..functions.memoize import CacheMiss
 from .in_files import FileCache
 from .in_redis import RedisCache
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import conf, engine
-from ..functions.memoize import CacheMiss
+from ..functions.backend import CacheMiss
 from ..functions.times import seconds
 from .base import BaseCache, Timeout
 

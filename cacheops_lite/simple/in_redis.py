@@ -17,7 +17,7 @@ from .. import engine
 from ..core.protocol import Transport, run
 from ..exceptions import StoreUnavailable
 from ..functions import decorators
-from ..functions.memoize import CacheMiss
+from ..functions.backend import CacheMiss
 from ..functions.times import NO_TIMEOUT, seconds
 from ..stores.cluster import transport_over
 from .base import BaseCache, Timeout
