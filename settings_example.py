@@ -60,6 +60,9 @@ CACHEOPS_REDIS = os.environ.get("CACHEOPS_REDIS", "redis://localhost:6379/1")
 #: Instead of CACHEOPS_REDIS, where a Sentinel says which server is the primary:
 #: CACHEOPS_SENTINEL = {"locations": [("localhost", 26379)], "service_name": "main", "db": 1}
 
+#: A class of redis-py, or its path. For a Redis Cluster, of which CACHEOPS_REDIS names a node:
+#: CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster"
+
 #: What may be cached, and for how long (seconds). The most exact pattern wins: "app.model",
 #: then "app.*", then "*.*". Writes are tracked for all models whose profile is not None.
 CACHEOPS = {
@@ -113,3 +116,28 @@ CACHEOPS_OUTBOX_INTERVAL = 5
 #: acknowledged (appendonly yes and appendfsync always), so what it holds is answered at once. By
 #: default nothing is trusted that another run of the server has left behind.
 CACHEOPS_RESTARTS_KEEP_DATA = False
+
+# ------------------------------------------------------------- seldom needed
+
+#: What pickles results of functions and the like: a module or class with dumps and loads, or its
+#: dotted path. Rows of queries are not pickled. None: pickle.
+CACHEOPS_SERIALIZER = None
+
+#: Kinds of fields, as in ("TextField",), whose conditions shall not narrow what drops a result.
+CACHEOPS_SKIP_FIELDS = ()
+
+#: A result of more alternatives for one table than this depends on any row of it.
+CACHEOPS_LONG_DISJUNCTION = 64
+
+#: update() and delete() of more rows than this drop the table's results without looking.
+CACHEOPS_LOOKUP_LIMIT = 100
+
+#: A result that shows more rows of a joined table than this depends on any row of it.
+CACHEOPS_DYNAMIC_LIMIT = 100
+
+#: How many plans of queries each process remembers.
+CACHEOPS_MEMO_SIZE = 4096
+
+#: Where cacheops_lite.file_cache keeps its files, and for how long (seconds).
+FILE_CACHE_DIR = "/tmp/cacheops_file_cache"
+FILE_CACHE_TIMEOUT = 30 * 24 * 60 * 60

@@ -217,6 +217,9 @@ class _Readable:
         "CACHEOPS_OUTBOX_INTERVAL": "outbox_interval",
         "CACHEOPS_SKIP_FIELDS": "skip_fields",
         "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
+        "CACHEOPS_LOOKUP_LIMIT": "lookup_limit",
+        "CACHEOPS_DYNAMIC_LIMIT": "dynamic_limit",
+        "CACHEOPS_MEMO_SIZE": "memo_size",
         "FILE_CACHE_DIR": "file_cache_dir",
         "FILE_CACHE_TIMEOUT": "file_cache_timeout",
     }

@@ -21,8 +21,9 @@ class Options:
     key_generator_callable: Callable[..., str] | None = None
     #: ``args_rewrite(*args)`` -> what stands for the positional arguments in the key.
     args_rewrite: Callable[..., Any] | None = None
-    #: Called with the arguments of the call after a hit, or after a miss; awaited if it is async.
+    #: Called with the arguments of the call after a hit; awaited if it is async.
     hit_callable: Callable[..., Any] | None = None
+    #: The same after a miss.
     miss_callable: Callable[..., Any] | None = None
     #: False: remember only that the function was called; a hit returns True.
     store_result: bool = True

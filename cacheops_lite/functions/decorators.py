@@ -62,7 +62,7 @@ def cached_view_as(
     """Cache the responses of a view until rows change that the samples stand for.
 
     The key is the absolute URI, what ``extra`` gives and what the response is declared to vary
-    on. Only GET and HEAD requests are cached; see ``responses`` for which responses, and
+    on. Only GET and HEAD requests are cached, and complete responses that are for everybody; see
     ``refresh.Refreshing`` for the other options.
     """
     if _is_list(samples):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,10 +21,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def rows(transactional_db: None, settings: Any, quick: None) -> Iterator[None]:
+def rows(transactional_db: None, settings: Any, quick: None) -> None:
     settings.CACHEOPS = PROFILES
     populate()
-    yield
 
 
 def title() -> str:
