@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 )  # fmt: skip
 
 from cacheops_lite.core.entry import Change
-from cacheops_lite.orm import rawwrites, reads, refusals, rows_lookup, transactions, writes
+from cacheops_lite.orm import rawwrites, reads, refusals, rows_lookup, transactions, updated, writes
+from cacheops_lite.orm.explained import explained
 from cacheops_lite.orm.pending import Pending
 
 from . import drawn_reads, drawn_writes
@@ -365,30 +366,30 @@ def test_the_cache_never_differs_from_the_database(flush: Callable[[], Any]) -> 
 
 
 def _without_old_values(connection: Any, model: Any, *args: Any) -> Any:
-    known = writes_updated(connection, model, *args)
+    known = updated_changes(connection, model, *args)
     return [Change(change.table, change.new, change.new) for change in known]
 
 
-writes_updated = writes._updated
+updated_changes = updated.changes
 
 BROKEN: dict[str, tuple[Any, str, Any]] = {
     "updates are not seen": (
         writes, "update",
-        lambda compiler, execute, instance=None: writes.explained(compiler, execute),
+        lambda compiler, execute, instance=None: explained(compiler, execute),
     ),
     "inserts are not seen": (
         writes, "insert",
-        lambda compiler, execute, fields=None: writes.explained(
+        lambda compiler, execute, fields=None: explained(
             compiler, lambda: execute(compiler, fields)
         ),
     ),
     "deletes are not seen": (
         writes, "delete",
-        lambda compiler, execute, kind, instance=None: writes.explained(
+        lambda compiler, execute, kind, instance=None: explained(
             compiler, lambda: execute(compiler, kind)
         ),
     ),
-    "old values are not looked up": (writes, "_updated", _without_old_values),
+    "old values are not looked up": (updated, "changes", _without_old_values),
     "raw SQL is not seen": (rawwrites, "executed", lambda cursor, sql, run: run()),
     "changes of savepoints are lost": (
         Pending, "savepoint_began", lambda state, sid: state.changes.clear(),

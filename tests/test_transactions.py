@@ -958,6 +958,20 @@ def test_write_of_an_untracked_model(world: World, settings: Any) -> None:
     world.assert_untouched()
 
 
+@pytest.mark.parametrize("raw", [False, True], ids=["orm", "raw"])
+def test_untracked_table_between_two_others(world: World, settings: Any, raw: bool) -> None:
+    """What a rule of the database may change counts if only a profile depends on it."""
+    settings.CACHEOPS = {
+        "tests.owner": None, "tests.ignoring": None,
+        "tests.tag": {"timeout": 60, "depends_on": ["tests.ignoring"]}, "*.*": {"timeout": 60},
+    }  # fmt: skip
+    owner = m.Owner.objects.create(name="x")
+    world.prime()
+    execute("DELETE FROM tests_owner") if raw else owner.delete()
+    assert_dropped(world.reds)
+    assert_hit(world.authors)
+
+
 def test_view_that_depends_on_its_tables(world: World, settings: Any) -> None:
     """A model over a database view is dropped with the tables that its profile names."""
     settings.CACHEOPS = {

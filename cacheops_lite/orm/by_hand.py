@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from .. import conf, engine, signals
 from ..core.entry import UNKNOWN, Change
-from . import registry, scope, writes
+from . import instances, registry, scope
 from .collecting import collect, collect_all, suspended
 from .pending import open_transaction, pending
 from .transactions import commit_now
@@ -131,10 +131,10 @@ def announce(instance: Model, using: str | None = None) -> None:
         concrete = model._meta.concrete_model
         table = concrete._meta.db_table if concrete is not None else ""
         if table in known.tracked and table not in tables:
-            row = writes.row_of(concrete, instance)
+            row = instances.row_of(concrete, instance)
             tables[table] = Change(table, row, row)
     if tables:
-        take(alias, tables.values(), type(instance), writes.note_of(instance))
+        take(alias, tables.values(), type(instance), instances.note_of(instance))
 
 
 def drop_model(model: type[Model], using: str | None = None) -> None:

@@ -25,7 +25,7 @@ def collect_named(connection: Any, text: str) -> None:
     for table in named:
         reached |= known.deletion_reaches(table)
     for table in sorted(reached):
-        if table in known.tracked or known.dependents(table):
+        if table in known.watched:
             model = known.models[table][0]._meta.concrete_model if table in known.models else None
             change = Change(table, UNKNOWN, UNKNOWN)
             collect(connection, [change], cause="raw SQL", model=model)

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import conf
 from . import collations, rawcontrol, registry, unfinished
+from .explained import is_explained
 from .pending import Pending, open_transaction, pending
 from .rawcontrol import Run
 from .rawsql import Kind, classify, text_of, words
@@ -22,8 +23,7 @@ def executed(cursor: Any, sql: Any, run: Run) -> Any:
     state = pending(connection)
     if connection.vendor == "sqlite":
         unfinished.opened(cursor)
-    told = state.explained and isinstance(sql, str) and sql in state.explained[-1]
-    if told or not conf.current().profiles:
+    if is_explained(state, sql) or not conf.current().profiles:
         return run()
     text = text_of(sql, cursor)
     kind = classify(text)

@@ -46,6 +46,10 @@ class Registry:
             if profile is not None and profile.triggers
         )
         self._dependents = self._read_depends_on(settings)
+        #: Tables whose changes anybody may depend on.
+        self.watched: frozenset[str] = self.tracked.union(
+            table for table, along in self._dependents.items() if along
+        )
         self._words = {table.lower(): table for table in self.models}
 
     def _read_depends_on(self, settings: conf.Settings) -> dict[str, frozenset[str]]:

@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import DatabaseError, connections, router
@@ -27,7 +26,8 @@ from django.db import DatabaseError, connections, router
 from cacheops_lite import conf, engine, pulse, signals
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.orm import registry, transactions
-from cacheops_lite.orm.pending import open_transaction, pending
+from cacheops_lite.orm.explained import unheeded
+from cacheops_lite.orm.pending import open_transaction
 
 from .models import Undelivered
 
@@ -52,7 +52,7 @@ class Outbox:
             return ""
         name = os.urandom(16).hex()
         try:
-            with _cursor(connection) as cursor:
+            with unheeded(connection) as cursor:
                 cursor.execute(
                     f"INSERT INTO {_quoted(connection)} (id, tables) VALUES (%s, %s)",  # noqa: S608
                     [name, json.dumps(sorted(set(tables)))],
@@ -89,29 +89,10 @@ def usable(connection: Any) -> bool:
         return True
     if not router.allow_migrate_model(connection.alias, Undelivered):
         return False
-    with _cursor(connection) as cursor:
+    with unheeded(connection) as cursor:
         found = TABLE in connection.introspection.table_names(cursor)
     connection._cacheops_outbox = found
     return found
-
-
-class _Every:
-    """Holds whatever statement is asked for."""
-
-    def __contains__(self, sql: object) -> bool:
-        return True
-
-
-@contextmanager
-def _cursor(connection: Any) -> Iterator[Any]:
-    """A cursor whose statements are nobody's business: they change nothing that is cached."""
-    explained = pending(connection).explained
-    explained.append(_Every())
-    try:
-        with closing(connection.cursor()) as cursor:
-            yield cursor
-    finally:
-        explained.pop()
 
 
 def _quoted(connection: Any) -> str:
@@ -119,7 +100,7 @@ def _quoted(connection: Any) -> str:
 
 
 def _delete(connection: Any, names: list[str]) -> None:
-    with _cursor(connection) as cursor:
+    with unheeded(connection) as cursor:
         places = ", ".join(["%s"] * len(names))
         cursor.execute(
             f"DELETE FROM {_quoted(connection)} WHERE id IN ({places})",  # noqa: S608
