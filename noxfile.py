@@ -24,6 +24,12 @@ nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "docs", "package", "tests", "neighbours"]
 # Interpreters are taken as they are found: what to install on a machine is its owner's word.
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+# pyenv shows one of those it has; those of the path come first.
+VERSIONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin"))
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *map(str, VERSIONS)])
+# Trust whom the system trusts, as pip does: two names of one option, by the version of uv.
+os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+os.environ.setdefault("UV_NATIVE_TLS", "true")
 
 #: Where sessions leave what the table of results is made of.
 RESULTS = ROOT / ".nox" / "results"

@@ -29,7 +29,7 @@ from django.db.models.lookups import In
 from hypothesis import strategies as st
 
 from . import models as m
-from .drawn_reads import COLUMNS, KEYS, TRUTH, WORDS, Drawn, conditions
+from .drawn_reads import CODES, COLUMNS, KEYS, TRUTH, UUIDS, WORDS, Drawn, conditions
 
 Shape = Callable[[Any, Any, Any], Drawn]
 
@@ -228,6 +228,24 @@ def in_bulk(draw: Any, queryset: Any, model: Any) -> Drawn:
     return Drawn(model._base_manager.all(), "in_bulk", (asked,), options=options)
 
 
+#: model -> (foreign keys that lead to it, keys).
+FOLLOWED: dict[Any, tuple[list[Any], list[Any]]] = {
+    m.Author: ([m.Post.author, m.Post.editor, m.Profile.author], [*KEYS, 4]),
+    m.Category: ([m.Post.category, m.Category.parent], [*KEYS, 4]),
+    m.Owner: ([m.Nulling.owner, m.Cascading.owner], KEYS),
+    m.Country: ([m.City.country], CODES),
+    m.Token: ([m.TokenUse.token], UUIDS),
+    m.Toy: ([m.ToyPart.toy], ["a1", "b2"]),
+    m.Person: ([m.Membership.person], KEYS),
+}
+
+
+def follow(draw: Any, queryset: Any, model: Any) -> Drawn:
+    descriptors, keys = FOLLOWED[model]
+    field = draw(st.sampled_from(descriptors)).field
+    return Drawn(model._base_manager.all(), "follow", (field, draw(st.sampled_from(keys))))
+
+
 #: shape -> (models, how it is drawn).
 MORE: dict[str, tuple[Any, Shape]] = {
     "correlated": (CORRELATED, correlated),
@@ -243,4 +261,5 @@ MORE: dict[str, tuple[Any, Shape]] = {
     "counted": (COLUMNS, counted),
     "ranked": ([m.Post, m.Author, m.Tag, m.Category], ranked),
     "in_bulk by name": ([m.Category, m.Toy], in_bulk),
+    "follow": (FOLLOWED, follow),
 }

@@ -314,6 +314,8 @@ class Drawn:
                 return plain(getattr(queryset, self.op)(*self.args))
             except (queryset.model.DoesNotExist, queryset.model.MultipleObjectsReturned) as error:
                 return type(error).__name__
+        if self.op == "follow":
+            return self._follow(cached)
         if self.op == "in_bulk":
             return {
                 key: plain(item)
@@ -322,6 +324,17 @@ class Drawn:
         if self.op == "aggregate":
             return queryset.aggregate(**self.args[0])
         return getattr(queryset, self.op)(*self.args)
+
+    def _follow(self, cached: bool) -> Any:
+        """What a foreign key leads to, from an object that knows nothing but the key."""
+        field, key = self.args
+        if not cached:
+            wanted = {field.target_field.attname: key}
+            return plain(self.queryset.nocache().filter(**wanted).first())
+        try:
+            return plain(getattr(field.model(**{field.attname: key}), field.name))
+        except self.queryset.model.DoesNotExist:
+            return None
 
     def __repr__(self) -> str:
         return f"<{self.op}{self.args or ''} {self.text or self._sql()}>"

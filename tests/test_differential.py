@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import FieldError, ObjectDoesNotExist
 from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -108,7 +109,11 @@ class Machine(RuleBasedStateMachine):
         del self.primed[:-MOST_READS]
 
     def compare(self, read: drawn_reads.Drawn) -> None:
-        cached, uncached = read.answer(cached=True), read.answer(cached=False)
+        try:
+            uncached = read.answer(cached=False)
+        except TypeError:
+            return  # a slice cannot be prefetched, which shows when there are rows to do it for
+        cached = read.answer(cached=True)
         if cached != uncached:
             plan = read.queryset.all().cache().cache_explain()
             story = "\n".join(f"  {step}" for step in self.log)
@@ -342,7 +347,8 @@ def run_machine(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    with hits() as seen:
+    # What a foreign key leads to is cached by its model's profile: there is no queryset to tell.
+    with override_settings(CACHEOPS={"*.*": {"ops": {"get"}, "timeout": 60}}), hits() as seen:
         run_state_machine_as_test(seed(number)(Machine), settings=options)
     return seen
 
@@ -375,7 +381,7 @@ updated_changes = updated.changes
 BROKEN: dict[str, tuple[Any, str, Any]] = {
     "updates are not seen": (
         writes, "update",
-        lambda compiler, execute, instance=None: explained(compiler, execute),
+        lambda compiler, execute, instance=None, **kwargs: explained(compiler, execute),
     ),
     "inserts are not seen": (
         writes, "insert",
