@@ -10,7 +10,9 @@ import django
 from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import FieldDoesNotExist
 from django.db import models
+from django.db.models.fields.related import RelatedField
 from django.db.models.functions import Lower
 
 
@@ -387,3 +389,52 @@ class Station(models.Model):
     height = models.FloatField(default=0.0)
     outline = models.TextField(null=True, blank=True)
     changed = models.DateTimeField(auto_now=True)
+
+
+class Foreign(RelatedField):
+    """A relation of another library's: no class of Django's relations, and it tells nothing."""
+
+    many_to_one, many_to_many, one_to_many, one_to_one = True, False, False, False
+    db_constraint = False
+
+    def __init__(self, to: str, *, with_column: bool) -> None:
+        self.told = {"to": to, "with_column": with_column}
+        super().__init__(rel=models.ForeignObjectRel(self, to), null=True)
+
+    def deconstruct(self) -> Any:
+        name, path, _, _ = super().deconstruct()
+        return name, path, [], self.told
+
+    def get_attname_column(self) -> tuple[str, str | None]:
+        return self.name, self.name if self.told["with_column"] else None
+
+    def db_type(self, connection: Any) -> str | None:
+        return "integer" if self.told["with_column"] else None
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only=not self.told["with_column"])
+
+    def contribute_to_related_class(self, cls: Any, related: Any) -> None:
+        """Nothing is added there."""
+
+    @property
+    def foreign_related_fields(self) -> Any:
+        raise FieldDoesNotExist(f"{self.name} refers to no field")
+
+
+class Label(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Labelled(models.Model):
+    """Its field has no column, so that no write of a label reaches it."""
+
+    name = models.CharField(max_length=50)
+    label = Foreign("tests.Label", with_column=False)
+
+
+class Pointing(models.Model):
+    """Its column may be any key of a label's."""
+
+    name = models.CharField(max_length=50)
+    label = Foreign("tests.Label", with_column=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.db import models
+
 from ..core.entry import UNKNOWN, Change
 from . import predicates, registry, stored, values
 from .ranges import Row
@@ -95,10 +97,13 @@ def _referring_tables(model: Any, assigned: Assigned) -> set[str]:
     return {
         relation.related_model._meta.db_table
         for relation in model._meta.related_objects
-        if relation.related_model is not None
-        and any(
-            target.column in assigned
-            # Until Django 6.0 a many-to-many field is concrete, too, and refers to no column.
-            for target in getattr(relation.field, "foreign_related_fields", ())
-        )
+        if relation.related_model is not None and _follows(relation.field, assigned)
     } & registry.current().watched
+
+
+def _follows(field: Any, assigned: Assigned) -> bool:
+    """Whether the column of ``field``, a relation, may follow one that is assigned."""
+    if isinstance(field, models.ForeignObject):
+        return any(target.column in assigned for target in field.foreign_related_fields)
+    # Another library's field need not say what it refers to; without a column, nothing follows.
+    return getattr(field, "column", None) is not None
