@@ -2,7 +2,8 @@
 
 ``python -m tests.neighbours.run [NAME…]``. Their sources come from PyPI into a folder that is kept.
 A table says for each what ran, passed, failed without the cache too ("base"), failed for a listed
-reason, failed by us and was stale. The exit code is 1 for anything that fails by us.
+reason, failed by us and was stale; what is "base" is explained below it, test by test. The exit
+code is 1 for anything that fails by us.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import django
 from tests.django_suite import source
 from tests.django_suite.worker_process import outcomes
 
-from .packages import EXCEPTIONS, PACKAGES, Package
+from .packages import BASE, EXCEPTIONS, PACKAGES, WANTED, Package
 
 HERE = Path(__file__).resolve().parent
 CACHE = (
@@ -47,6 +49,7 @@ def main() -> int:
     print(f"Django {django.get_version()}, Python {sys.version.split()[0]}")
     print(HEADER, flush=True)
     bad: dict[str, str] = {}
+    base: dict[str, str] = {}
     skipped: list[str] = []
     for package in chosen:
         if package.long and not options.names and not options.all:
@@ -58,11 +61,16 @@ def main() -> int:
         except NotThere as why:
             skipped.append(f"{package.name}: {why}")
             continue
-        bad |= judge(package, sources, needs)
+        bad |= judge(package, sources, needs, base)
     for name, details in bad.items():
         print(f"\n=== {name}\n{details}")
+    for name, why in base.items():
+        print(f"BASE {name}: {why}")
     for line in skipped:
         print(f"SKIPPED {line}")
+    if not options.names:
+        for name, why in WANTED.items():
+            print(f"NOT HERE {name}: {why}")
     return 1 if bad else 0
 
 
@@ -82,7 +90,7 @@ def fetch(package: Package, folder: Path) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         if not list(home.glob("*.tar.gz")):
             flags = ["--no-deps", "--no-binary", package.name, "--dest", str(home)]
-            pip(["download", *flags, package.name])
+            pip(["download", *flags, f"{package.name}=={package.version}".removesuffix("==")])
         archives = list(home.glob("*.tar.gz"))
         if not archives:
             raise NotThere("there is no source distribution")
@@ -91,18 +99,25 @@ def fetch(package: Package, folder: Path) -> Path:
         unpacked = [path for path in home.glob("source/*") if path.is_dir()]
     sources = unpacked[0]
     for target in package.targets:
-        if not (sources / package.folder / target).exists():
+        if not (folder_of(package, sources) / target).exists():
             raise NotThere(f"its source distribution has no {package.folder}/{target}")
     return sources
 
 
+def folder_of(package: Package, sources: Path) -> Path:
+    """Where its tests are run."""
+    return HERE / "own" if package.own else sources / package.folder
+
+
 def install(package: Package, sources: Path, folder: Path) -> Path:
     """What a package needs, in a folder of its own, under the Django that is installed here."""
-    place = folder / package.name / f"needs-{django.get_version()}-{sys.version_info.minor}"
+    wanted = zlib.crc32(" ".join([sources.name, *package.needs]).encode())
+    name = f"needs-{django.get_version()}-{sys.version_info.minor}-{wanted:08x}"
+    place = folder / package.name / name
     if not place.exists():
         constraint = folder / "constraints.txt"
         constraint.write_text(f"django=={django.get_version()}\n")
-        flags = ["--target", str(place), "--constraint", str(constraint)]
+        flags = ["--no-compile", "--target", str(place), "--constraint", str(constraint)]
         pip(["install", *flags, str(sources), *package.needs])
     return place
 
@@ -115,8 +130,11 @@ def pip(words: list[str]) -> None:
         raise NotThere(f"pip {words[0]} failed: {(done.stdout + done.stderr).strip()[-600:]}")
 
 
-def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
-    """Run a package, print its line; what failed by us, with its details."""
+def judge(package: Package, sources: Path, needs: Path, base: dict[str, str]) -> dict[str, str]:
+    """Run a package, print its line; what failed by us, with its details.
+
+    What fails without the cache, too, is added to ``base`` with its reason.
+    """
     began = time.monotonic()
     done = work(package, sources, needs, "cached")
     row: Counter[str] = Counter(outcome for outcome, _ in done["tests"].values())
@@ -126,7 +144,7 @@ def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
     for test, (outcome, details) in done["tests"].items():
         if outcome not in BAD:
             continue
-        if any(name == package.name and part in test for name, part, _ in EXCEPTIONS):
+        if reason(EXCEPTIONS, package, test):
             row["listed"] += 1
             continue
         if outcome == "failed":
@@ -134,6 +152,9 @@ def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
                 baseline = work(package, sources, needs, "plain")["tests"]
             if baseline.get(test, ["failed"])[0] == "failed":
                 row["base"] += 1
+                base[f"{package.name} {test}"] = reason(BASE, package, test) or (
+                    "NOT KNOWN WHY: " + " ".join(details.split())[-200:]
+                )
                 continue
         ours[f"{package.name} {test}"] = f"{outcome}: {details}"
     cells = [
@@ -146,13 +167,20 @@ def judge(package: Package, sources: Path, needs: Path) -> dict[str, str]:
     return ours
 
 
+def reason(known: tuple[tuple[str, str, str], ...], package: Package, test: str) -> str:
+    """Why this test is known to fail, ``""`` if it is not."""
+    return next((why for name, part, why in known if name == package.name and part in test), "")
+
+
 def work(package: Package, sources: Path, needs: Path, what: str) -> dict[str, Any]:
     """Run a package's tests in a process of its own."""
+    tables = "migrated" if package.migrations else "made"
     environment = {**os.environ, **package.environment, "PYTHONPATH": str(needs)}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
+    how = [what, tables, package.settings]
     done, said = outcomes(
-        lambda out: [HERE / "worker.py", out, what, package.settings, *package.targets],
-        sources / package.folder,
+        lambda out: [HERE / "worker.py", out, *how, *package.targets],
+        folder_of(package, sources),
         environment,
     )
     if done.get("tests"):

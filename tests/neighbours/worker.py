@@ -1,6 +1,6 @@
 """One process: the tests of one package under pytest, with the cache or without it.
 
-``python worker.py OUT cached|plain SETTINGS PYTEST-ARGUMENT…``, in the folder of the package. Its
+``python worker.py OUT cached|plain made|migrated SETTINGS PYTEST-ARGUMENT…``, in the folder of the package. Its
 own ``tests`` package may have the name of ours, so what is needed of ours is imported first and
 forgotten by that name. The outcomes are written to OUT as JSON.
 
@@ -11,6 +11,7 @@ runs of Django's own tests.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -103,17 +104,30 @@ def add_to_settings(module: str, cached: bool) -> None:
     LazySettings.configure = configured  # type: ignore[method-assign]
 
 
-def main(out: str, cached: bool, settings: str, arguments: list[str]) -> None:
+def configure(place: str) -> None:
+    """Settings that a package keeps in a dict, or makes by a function."""
+    from django.conf import settings
+
+    module, _, name = place.partition(":")
+    values = getattr(importlib.import_module(module), name)
+    settings.configure(**(values() if callable(values) else values))
+
+
+def main(out: str, cached: bool, migrated: bool, settings: str, arguments: list[str]) -> None:
     """Run and write down."""
-    if settings:
+    if settings and ":" not in settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings
     outcomes = Outcomes(cached)
     options = [
         "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:valkey", "-p", "no:asyncio",
         "-p", "no:warnings", "-o", "addopts=", "-o", "python_files=test_*.py tests.py *_tests.py",
-        "--rootdir", str(Path.cwd()), "--no-migrations", "--continue-on-collection-errors",
+        "--rootdir", str(Path.cwd()), "--continue-on-collection-errors",
     ]  # fmt: skip
-    add_to_settings(settings, cached)
+    if not migrated:
+        options.append("--no-migrations")
+    add_to_settings("" if ":" in settings else settings, cached)
+    if ":" in settings:
+        configure(settings)
     if cached:
         options += ["-p", "cacheops_lite.testing.pytest_plugin", "-o", "cacheops=on"]
     pytest.main([*options, *arguments], plugins=[outcomes])
@@ -122,4 +136,5 @@ def main(out: str, cached: bool, settings: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] == "cached", sys.argv[3], sys.argv[4:])
+    place, what, tables, where, *words = sys.argv[1:]
+    main(place, what == "cached", tables == "migrated", where, words)

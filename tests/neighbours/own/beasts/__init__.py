@@ -1,0 +1,1 @@
+"""Models of django-polymorphic: a base with rows of several classes."""

@@ -1,0 +1,1 @@
+"""Trees of django-mptt: nested sets, which updates by expressions shift."""

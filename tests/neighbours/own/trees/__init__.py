@@ -1,0 +1,1 @@
+"""Trees of django-tree-queries: each query is a recursive one."""
