@@ -161,4 +161,5 @@ def neighbours(session: nox.Session) -> None:
     """Tests of well-known Django packages, with everything cached."""
     groups(session, "test")
     session.install("-e", ".")
-    session.run("python", "-m", "tests.neighbours.run", *session.posargs)
+    # Words for pytest are none of its: make test-all ARGS="-n 2" gives them to all sessions.
+    session.run("python", "-m", "tests.neighbours.run")
