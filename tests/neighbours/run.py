@@ -150,7 +150,7 @@ def judge(package: Package, sources: Path, needs: Path, base: dict[str, str]) ->
         if outcome == "failed":
             if baseline is None:
                 baseline = work(package, sources, needs, "plain")["tests"]
-            if baseline.get(test, ["failed"])[0] == "failed":
+            if test in baseline and baseline[test][0] == "failed":
                 row["base"] += 1
                 base[f"{package.name} {test}"] = reason(BASE, package, test) or (
                     "NOT KNOWN WHY: " + " ".join(details.split())[-200:]

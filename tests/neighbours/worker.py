@@ -82,7 +82,8 @@ def add_to_settings(module: str, cached: bool) -> None:
         common = {**COMMON, "DATABASES": {a: sqlite(d) for a, d in values["DATABASES"].items()}}
         if not cached:
             return common
-        apps = ["cacheops_lite", *values["INSTALLED_APPS"]]
+        theirs = values["INSTALLED_APPS"]
+        apps = type(theirs)(["cacheops_lite", *theirs])  # tests add to it what is of its type
         return {**common, **OURS, "INSTALLED_APPS": apps}
 
     if module:
