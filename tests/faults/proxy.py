@@ -128,6 +128,7 @@ class Proxy:
             server.connect(str(self.backend))
         except OSError:
             client.close()
+            server.close()
             return
         with self._lock:
             self._open |= {client, server}

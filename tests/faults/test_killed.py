@@ -49,7 +49,8 @@ while (name := hear()) is not None:
 
 @pytest.fixture
 def parent(checker: Checker, proxy: Proxy) -> Iterator[Companion]:
-    with Companion(CODE, proxy.url, str(MARK_TTL)) as made:
+    # Nobody gives up waiting here: a writer who does may commit without a word, and then die.
+    with Companion(CODE, f"{proxy.url}?socket_timeout=30", str(MARK_TTL)) as made:
         yield made
 
 
