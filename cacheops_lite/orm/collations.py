@@ -1,8 +1,9 @@
-"""Which text columns a database compares by rules that folding does not cover.
+"""Which columns a database compares, or keeps, by rules that the spelling does not cover.
 
-Models rarely say: a column takes the collation of its table or database, or of a migration by
-hand. So the database is asked, once per process and database, past the query log. Columns by
-unchecked rules are no terms; their tables' dependencies are wider instead.
+Models rarely say: a text takes the collation of its table or database, or of a migration by hand,
+and a column of an older table may keep no fractions of seconds. So the database is asked, once per
+process and database, past the query log. Such columns are no terms; their tables' dependencies are
+wider instead.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from django.db import Error
 
 from cacheops_lite.orm.folding import known_collation
 
-#: (table, column, collation) of each text column; SQLite: (table, "", the SQL that made it).
+#: (table, column, collation) of each text column, "rounded" of a moment that is cut or rounded;
+#: SQLite: (table, "", the SQL that made it).
 _QUESTIONS: Final[dict[str, str]] = {
     "mysql": """
         SELECT table_name, column_name, collation_name FROM information_schema.columns
         WHERE table_schema = DATABASE() AND collation_name IS NOT NULL
+        UNION ALL SELECT table_name, column_name, 'rounded' FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND datetime_precision < 6
+        AND data_type IN ('datetime', 'timestamp', 'time')
         UNION ALL SELECT '', '', @@collation_database
     """,
-    # All others compare bytes, whatever they are called.
+    # All others compare bytes, whatever they are called. What says how many digits of a second are
+    # kept is -1 for all of them; of an interval it says more, and Django makes none that has it.
     "postgresql": """
         SELECT c.relname, a.attname, 'nondeterministic'
         FROM pg_catalog.pg_attribute a
@@ -32,7 +38,12 @@ _QUESTIONS: Final[dict[str, str]] = {
         LEFT JOIN pg_catalog.pg_type base ON base.oid = t.typbasetype
         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
         WHERE a.attnum > 0 AND NOT a.attisdropped
-        AND (NOT l.collisdeterministic OR 'citext' IN (t.typname, base.typname))
+        AND (
+            NOT l.collisdeterministic OR 'citext' IN (t.typname, base.typname)
+            OR coalesce(base.typname, t.typname)
+                IN ('timestamp', 'timestamptz', 'time', 'timetz', 'interval')
+            AND coalesce(nullif(a.atttypmod, -1), t.typtypmod) NOT IN (-1, 6)
+        )
     """,
     "sqlite": """
         SELECT tbl_name, '', sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%COLLATE%'
@@ -52,10 +63,14 @@ class Rules(NamedTuple):
     #: Whether a table that it has not named has columns that may be terms.
     default: bool
 
+    def exact(self, table: str, column: str) -> bool:
+        """Whether the column keeps what it is given."""
+        return (table.lower(), column.lower()) not in self.odd
+
     def foldable(self, table: str, column: str) -> bool:
         """Whether the column compares by rules that folding covers."""
-        table, column = table.lower(), column.lower()
-        if (table, column) in self.odd or (table, "") in self.odd:
+        table = table.lower()
+        if not self.exact(table, column) or (table, "") in self.odd:
             return False
         return self.default or table in self.tables
 
@@ -80,6 +95,11 @@ def known(connection: Any) -> bool:
 def foldable(table: str, column: str) -> bool:
     """Whether no database asked so far compares the column by rules that nobody checked."""
     return all(rules.foldable(table, column) for rules in _rules.values())
+
+
+def exact(table: str, column: str) -> bool:
+    """Whether no database asked so far cuts or rounds what the column, no text, is given."""
+    return all(rules.exact(table, column) for rules in _rules.values())
 
 
 def forget() -> None:

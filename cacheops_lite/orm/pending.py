@@ -21,7 +21,7 @@ class Pending:
     __slots__ = (
         "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
         "explained", "manual", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
-        "snapshot", "wal", "write_locked",
+        "snapshot", "uncommitted", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,6 +35,8 @@ class Pending:
         self.session_snapshot: bool | None = None
         #: Raw SQL has switched autocommit off: each transaction begins by itself.
         self.manual = False
+        #: MySQL: reads show what others may take back (None: nobody has looked).
+        self.uncommitted: bool | None = None
         #: SQLite in WAL mode: cursors that may hold an old snapshot open.
         self.cursors: Any = None
         self._begin()
@@ -114,6 +116,7 @@ class Pending:
         self.manual = False
         self.forget()
         self.session_snapshot = None
+        self.uncommitted = None
         self.cursors = None
 
 

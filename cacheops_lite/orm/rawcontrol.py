@@ -39,6 +39,10 @@ def _begin(connection: Any, state: Pending, text: str, run: Run) -> Any:
 def _isolation(connection: Any, state: Pending, text: str, run: Run) -> Any:
     said = words(text)
     strong = not {"committed", "uncommitted"} & set(said)
+    if "uncommitted" in said:
+        state.uncommitted = True  # perhaps for one transaction only: until the next word on it
+    elif said[1:2] != ("transaction",):
+        state.uncommitted = None
     if said[0] != "set":
         result = _begin(connection, state, text, run)
     else:
@@ -100,6 +104,7 @@ def mixed(connection: Any, state: Pending, text: str, run: Run) -> Any:
             state.snapshot = True  # nobody has read at which level it was begun
         if "isolation" in text.lower():
             state.session_snapshot = True
+            state.uncommitted = state.uncommitted or "uncommitted" in text.lower()
 
 
 def _perhaps_committing(connection: Any, state: Pending, run: Run) -> Any:

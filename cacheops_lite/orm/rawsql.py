@@ -53,6 +53,8 @@ _SKIPPED = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+#: MariaDB: what comes before the statement for which some variables are set.
+_FOR_ONE_STATEMENT = re.compile(r"\bfor\b", re.IGNORECASE)
 #: Statements that hold others.
 _BODY = re.compile(
     r"create\s+(or\s+replace\s+)?(\S+\s*=\s*\S+\s+|constraint\s+|aggregate\s+|temp\w*\s+)*"
@@ -155,6 +157,9 @@ def _one(statement: str) -> Kind:
         return Kind.SAVEPOINT
     if first == "prepare" and rest[:1] == ["transaction"]:
         return Kind.COMMIT
+    if first == "set" and rest[:1] == ["statement"] and "for" in rest:
+        kind = _one(_FOR_ONE_STATEMENT.split(statement, maxsplit=1)[1])
+        return kind if kind in (Kind.READ, Kind.WRITE) else Kind.MIXED
     if first == "set" and "isolation" in statement.lower():
         return Kind.ISOLATION
     if first == "set" and "autocommit" in statement.lower():

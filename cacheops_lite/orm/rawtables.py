@@ -34,7 +34,7 @@ def collect_named(connection: Any, text: str) -> None:
 def _reaches_beyond(text: str, known: registry.Registry) -> bool:
     """Whether more than the tables that it names may change: a view, a partition, a procedure."""
     said = words(text)
-    if said and said[0] in _DEFINITIONS:
+    if said and said[0] in _DEFINITIONS and ";" not in text.rstrip("; \t\r\n"):
         return False
     written = targets(text)
     return (

@@ -120,7 +120,8 @@ def _ddl(connection: Any, state: Pending, text: str, run: Run) -> Any:
     if what == "temporary":
         return run()
     try:
-        if verb == "create" and not registry.current().named_in(text):
+        alone = ";" not in text.rstrip("; \t\r\n")
+        if verb == "create" and alone and not registry.current().named_in(text):
             return run()  # a new table, index or type: nothing cached can depend on it
         return _write(connection, state, text, run)
     finally:

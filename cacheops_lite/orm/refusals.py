@@ -7,12 +7,17 @@ cache nor stored.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
+from typing import Final
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import scope, testcases
 from .pending import Pending, pending
+
+#: Variables of MySQL and MariaDB that name the level of a session.
+_LEVELS: Final = ("transaction_isolation", "tx_isolation")
 
 
 def read_refusal(alias: str, tables: Iterable[str]) -> str:
@@ -25,7 +30,7 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
         return "the current transaction has written a table of this query"
     if scope.shunned(tables):
         return "the rows are read for a result that hangs on their fingerprint"
-    if connection.vendor == "mysql" and _reads_uncommitted(connection):
+    if connection.vendor == "mysql" and _reads_uncommitted(connection, state):
         return "the connection reads what is not committed (isolation level)"
     inside = connection.in_atomic_block or state.raw or _manual(connection)
     if inside and (connection.needs_rollback or connection.closed_in_transaction):
@@ -41,12 +46,23 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
     return ""
 
 
-def _reads_uncommitted(connection: BaseDatabaseWrapper) -> bool:
+def _reads_uncommitted(connection: BaseDatabaseWrapper, state: Pending) -> bool:
     # What others roll back later is never bumped. (PostgreSQL has no such level.)
-    level = getattr(connection, "isolation_level", None)
-    if level is None:  # not connected yet
-        level = connection.settings_dict["OPTIONS"].get("isolation_level")
-    return str(level).lower() == "read uncommitted"
+    if state.uncommitted is None:
+        level = connection.settings_dict["OPTIONS"].get("isolation_level", "read committed")
+        # Where Django is not to set it, the server or an ``init_command`` has.
+        state.uncommitted = "uncommitted" in str(level or _level_of_mysql(connection)).lower()
+    return state.uncommitted
+
+
+def _level_of_mysql(connection: BaseDatabaseWrapper) -> str:
+    try:
+        connection.ensure_connection()
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute("SHOW VARIABLES WHERE Variable_name IN %s", [_LEVELS])
+            return " ".join(str(row[1]) for row in cursor.fetchall())
+    except Exception:  # there is no connection, or not now
+        return "uncommitted"
 
 
 def _manual(connection: BaseDatabaseWrapper) -> bool:

@@ -31,6 +31,8 @@ class Lookup:
         self.fields = dict(fields)
         self.predicates = predicates.of(fields)
         self.limit = conf.current().lookup_limit
+        #: Whether the database was asked: a key may tell all that is wanted of its row.
+        self.looked = False
 
     def matching(self, query: Any, *, changes_keys: bool) -> dict[Any, Row] | None:
         """The rows that an UPDATE or DELETE ``query`` is about to touch, locked.
@@ -40,6 +42,7 @@ class Lookup:
         found. On SQLite nobody else can write meanwhile.
         """
         if query.is_empty():
+            self.looked = True  # nobody will be asked
             return {}
         key = key_of(query, self.model)
         if key is not None:
@@ -110,6 +113,7 @@ class Lookup:
         return known
 
     def _found(self, read: Statement, key: Any) -> list[tuple[Any, ...]]:
+        self.looked = True
         with self.connection.cursor() as cursor:
             value = self.model._meta.pk.get_db_prep_value(key, self.connection)
             cursor.execute(read.sql, (value,))
@@ -184,6 +188,7 @@ class Lookup:
         return found
 
     def _ask(self, query: Any) -> list[Any] | None:
+        self.looked = True
         compiler = query.get_compiler(self.connection.alias)
         return self._unless_formless(
             lambda: compiler.results_iter(list(compiler.execute_sql(MULTI)))

@@ -24,6 +24,7 @@ _CLAUSES: Final = frozenset({"do", "key", "for", "on", "then", "or"})
 _HARMLESS: Final = frozenset(
     "begin start commit end rollback savepoint release set select pragma show".split()
 )
+_SETTINGS: Final = ["set", "statement"]
 _STOP: Final = Token("sign", ";")
 
 
@@ -39,6 +40,7 @@ def targets(sql: str) -> frozenset[str] | None:
         if token != _STOP:
             statement.append(token)
             continue
+        statement = _without_settings(statement)
         if statement:
             names = _targets([*statement, _STOP])
             if not names and _word(next(t for t in statement if t.text != "(")) not in _HARMLESS:
@@ -46,6 +48,14 @@ def targets(sql: str) -> frozenset[str] | None:
             found |= names
         statement = []
     return frozenset(found)
+
+
+def _without_settings(statement: list[Token]) -> list[Token]:
+    """``UPDATE a`` of MariaDB's ``SET STATEMENT x = 1 FOR UPDATE a``."""
+    said = [_word(token) for token in statement]
+    if said[:2] != _SETTINGS or "for" not in said:
+        return statement
+    return statement[said.index("for") + 1 :]
 
 
 def _targets(pieces: list[Token]) -> set[str]:

@@ -56,7 +56,8 @@ def usable(field: Any) -> bool:
     if skipped and field.get_internal_type() in skipped:
         return False
     own = kind(field)
-    if own == "text" and not collations.foldable(_table(field), str(field.column)):
+    kept = collations.foldable if own == "text" else collations.exact
+    if own in _ASKED and not kept(_table(field), str(field.column)):
         return False
     return own is not None and all(
         kind(other) == own for other in _columns().get((_table(field), field.column), ())
@@ -68,6 +69,8 @@ def why_unusable(field: Any) -> str:
     name = type(field).__name__
     if kind(field) is None:
         return f"the equality of a {name} cannot be reproduced"
+    if kind(field) in _MOMENTS and not collations.exact(_table(field), str(field.column)):
+        return "the database rounds this column"
     if not collations.foldable(_table(field), str(field.column)):
         return "the database compares this column by a collation of its own"
     return "models that share the table store this column in different ways"
@@ -129,6 +132,8 @@ def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
 
 
 _MOMENTS: Final = frozenset({"date", "datetime", "time", "duration"})
+#: Kinds of which the column of a database may keep or compare something else.
+_ASKED: Final = _MOMENTS | {"text"}
 _PREPARES: Final = frozenset({"get_prep_value", "to_python"})
 
 

@@ -65,7 +65,7 @@ def update(
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
         assigned = {field.column: (field, value) for field, _, value in query.values}
-        old, both = None, None
+        old, both, lookup = None, None, None
         if fields is not None and not _tables_only(model):
             lookup = Lookup(model, connection, fields)
             moves = updated.touches_keys(model, assigned)
@@ -78,9 +78,12 @@ def update(
             old = both.old
         count = result if isinstance(result, int) else len(result)
         if count == 0 and not query.related_updates:
+            changes = _of_no_row(model, lookup, old)
+        else:
+            changes = updated.changes(connection, model, fields, assigned, old, count)
+        if not changes:
             pending(connection).dirty.add(model._meta.db_table)  # told: see by_hand.m2m_changed
             return result
-        changes = updated.changes(connection, model, fields, assigned, old, count)
         collect(connection, changes, cause="update", model=model, values=note_of(instance))
         return result
 
@@ -100,16 +103,19 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
     table = model._meta.db_table
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
-        old = None
+        old, lookup = None, None
         if fields is not None and not _tables_only(model):
-            old = Lookup(model, connection, fields).matching(compiler.query, changes_keys=True)
+            lookup = Lookup(model, connection, fields)
+            old = lookup.matching(compiler.query, changes_keys=True)
         result = explained(compiler, lambda: execute(compiler, result_type))
         count = _row_count(result, result_type)
-        if count == 0:
-            pending(connection).dirty.add(table)  # told: see by_hand.m2m_changed
-            return result
         changes = [Change(other, UNKNOWN, UNKNOWN) for other in sorted(reached)]
-        if fields is None:
+        if count == 0:
+            changes = _of_no_row(model, lookup, old)
+            if not changes:
+                pending(connection).dirty.add(table)  # told: see by_hand.m2m_changed
+                return result
+        elif fields is None:
             changes.append(Change(table, {}, None))
         elif old is None or len(old) != count:
             changes.append(Change(table, UNKNOWN, UNKNOWN))
@@ -117,6 +123,22 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
             changes += [Change(table, row, None) for row in old.values()]
         collect(connection, changes, cause="delete", model=model, values=note_of(instance))
         return result
+
+
+def _of_no_row(model: Any, lookup: Lookup | None, old: Any) -> list[Change]:
+    """What a statement did that reports no row.
+
+    A trigger or a rule may do something else instead, as soft deletes do, and a view reports what
+    it likes. ``old`` are the rows that ``lookup``, if there is one, found before.
+    """
+    table, known = model._meta.db_table, registry.current()
+    if lookup is not None and lookup.looked:
+        odd = old != {}
+    else:
+        odd = not model._meta.managed
+    if odd or table in known.triggered:
+        return [Change(table, UNKNOWN, UNKNOWN)]
+    return [Change(table, None, None)] if known.dependents(table) else []
 
 
 def _row_count(result: Any, result_type: Any) -> int | None:

@@ -1,0 +1,259 @@
+"""Statements that change something else than they say: views, rules, triggers, odd spellings.
+
+What the database makes of them is told by a profile (``triggers``, ``depends_on``) or by the text
+of the statement; the number of rows that a database reports proves nothing then.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from . import models as m
+from .watching import Read, assert_dropped, assert_hit, prime
+from .wires import PATIENCE, Actor, elsewhere
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+def run(*statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@contextmanager
+def made(things: dict[str, list[str]], dropped: dict[str, list[str]]) -> Iterator[None]:
+    """Views, rules and triggers of this database, for a while."""
+    if connection.vendor not in things:
+        pytest.skip("this database has no such thing")
+    run(*things[connection.vendor])
+    try:
+        yield
+    finally:
+        run(*dropped[connection.vendor])
+
+
+def new_post(**values: Any) -> m.Post:
+    category = m.Category.objects.create(title="c", slug="c")
+    author = m.Author.objects.create(name="Ann")
+    return m.Post.objects.create(**{"category": category, "author": author, "title": "p", **values})
+
+
+INSTEAD = {
+    "sqlite": [
+        "CREATE VIEW tests_live_post AS SELECT id, title FROM tests_post",
+        "CREATE TRIGGER live_update INSTEAD OF UPDATE ON tests_live_post BEGIN "
+        "UPDATE tests_post SET title = NEW.title WHERE id = NEW.id; END",
+        "CREATE TRIGGER live_delete INSTEAD OF DELETE ON tests_live_post BEGIN "
+        "DELETE FROM tests_post WHERE id = OLD.id; END",
+    ],
+    "postgresql": [
+        "CREATE VIEW tests_live_post AS SELECT id, title FROM tests_post",
+        "CREATE FUNCTION live() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF TG_OP = 'UPDATE' THEN UPDATE tests_post SET title = NEW.title WHERE id = NEW.id; "
+        "ELSE DELETE FROM tests_post WHERE id = OLD.id; END IF; RETURN NULL; END $$",
+        "CREATE TRIGGER live INSTEAD OF UPDATE OR DELETE ON tests_live_post "
+        "FOR EACH ROW EXECUTE FUNCTION live()",
+    ],
+}
+NOT_INSTEAD = {
+    "sqlite": ["DROP VIEW tests_live_post"],
+    "postgresql": ["DROP VIEW tests_live_post", "DROP FUNCTION live"],
+}
+
+
+@pytest.mark.parametrize("how", ["update", "delete"])
+def test_a_view_that_reports_no_rows(settings: Any, how: str) -> None:
+    """What is written through a view is told to ``depends_on``, whatever number is reported."""
+    settings.CACHEOPS = {
+        "tests.post": {"timeout": 60, "depends_on": ["tests.livepost"]}, "*.*": {"timeout": 60},
+    }  # fmt: skip
+    post = new_post()
+    read = Read(lambda: m.Post.objects.filter(title="p").values_list("pk"))
+    with made(INSTEAD, NOT_INSTEAD):
+        prime(read)
+        live = m.LivePost.objects.filter(pk=post.pk)
+        live.update(title="new") if how == "update" else live.delete()
+        assert read.uncached() == []
+        assert_dropped(read)
+
+
+SOFT_DELETE = {
+    "sqlite": [
+        "CREATE TRIGGER soft BEFORE DELETE ON tests_note BEGIN "
+        "UPDATE tests_note SET deleted = 1 WHERE id = OLD.id; SELECT RAISE(IGNORE); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION soft() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE tests_note SET deleted = true WHERE id = OLD.id; RETURN NULL; END $$",
+        "CREATE TRIGGER soft BEFORE DELETE ON tests_note FOR EACH ROW EXECUTE FUNCTION soft()",
+    ],
+}
+NOT_SOFT = {
+    "sqlite": ["DROP TRIGGER soft"],
+    "postgresql": ["DROP TRIGGER soft ON tests_note", "DROP FUNCTION soft"],
+}
+
+
+@pytest.mark.parametrize("how", ["instance", "queryset"])
+def test_a_trigger_that_hides_instead_of_deleting(settings: Any, how: str) -> None:
+    """A soft delete by a trigger reports that nothing was deleted, and has changed the row."""
+    settings.CACHEOPS = {"tests.note": {"timeout": 60, "triggers": True}, "*.*": {"timeout": 60}}
+    note = m.Note.objects.create(text="n")
+    there = Read(lambda: m.Note.everything.filter(deleted=False).values_list("pk"))
+    gone = Read(lambda: m.Note.everything.filter(deleted=True).values_list("pk"))
+    with made(SOFT_DELETE, NOT_SOFT):
+        prime(there, gone)
+        note.delete() if how == "instance" else m.Note.everything.filter(text="n").delete()
+        assert len(gone.uncached()) == 1
+        assert_dropped(there)
+        assert_dropped(gone)
+
+
+MOVING = {
+    "sqlite": [
+        "CREATE TRIGGER moving BEFORE UPDATE ON tests_note WHEN NEW.text = 'gone' BEGIN "
+        "DELETE FROM tests_note WHERE id = OLD.id; SELECT RAISE(IGNORE); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION moving() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.text = 'gone' THEN DELETE FROM tests_note WHERE id = OLD.id; RETURN NULL; END IF; "
+        "RETURN NEW; END $$",
+        "CREATE TRIGGER moving BEFORE UPDATE ON tests_note FOR EACH ROW EXECUTE FUNCTION moving()",
+    ],
+}
+NOT_MOVING = {
+    "sqlite": ["DROP TRIGGER moving"],
+    "postgresql": ["DROP TRIGGER moving ON tests_note", "DROP FUNCTION moving"],
+}
+
+
+def test_a_trigger_that_does_something_else_than_an_update(settings: Any) -> None:
+    """An UPDATE that a trigger swallows reports no row, and has changed some."""
+    settings.CACHEOPS = {"tests.note": {"timeout": 60, "triggers": True}, "*.*": {"timeout": 60}}
+    note = m.Note.objects.create(text="n")
+    read = Read(lambda: m.Note.everything.filter(text="n").values_list("pk"))
+    with made(MOVING, NOT_MOVING):
+        prime(read)
+        m.Note.everything.filter(pk=note.pk).update(text="gone")
+        assert read.uncached() == []
+        assert_dropped(read)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET STATEMENT max_statement_time = 60 FOR UPDATE tests_note SET text = 'new'",
+        "SET STATEMENT max_statement_time=60 FOR DELETE FROM tests_note",
+        "SET STATEMENT sort_buffer_size=100000, max_statement_time=60 FOR "
+        "INSERT INTO tests_note (text, deleted) SELECT 'p', 0",
+    ],
+)
+def test_a_setting_for_one_statement(sql: str) -> None:
+    """MariaDB: ``SET STATEMENT … FOR`` is the statement that follows."""
+    if connection.vendor != "mysql" or not connection.mysql_is_mariadb:
+        pytest.skip("only MariaDB has it")
+    m.Note.objects.create(text="p")
+    read = Read(lambda: m.Note.everything.filter(text="p").values_list("pk"))
+    other = Read(lambda: m.Tag.objects.filter(name="p"))
+    prime(read, other)
+    run(sql)
+    assert_dropped(read)
+    assert_hit(other)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        "SET tx_isolation = 'READ-UNCOMMITTED'",
+    ],
+)
+def test_what_is_not_committed_is_not_cached(sql: str) -> None:
+    """MySQL: a connection that sees what others may take back stores nothing."""
+    if connection.vendor != "mysql":
+        pytest.skip("other databases show nothing that is not committed")
+    note = m.Note.objects.create(text="p")
+    read = Read(lambda: m.Note.everything.filter(text="new").values_list("pk"))
+    wrote, looked = threading.Event(), threading.Event()
+
+    def write_and_take_back() -> None:
+        with transaction.atomic():
+            m.Note.everything.filter(pk=note.pk).update(text="new")
+            wrote.set()
+            looked.wait(PATIENCE)
+            transaction.set_rollback(True)
+
+    try:
+        run(sql)
+        writer = Actor(write_and_take_back)
+        assert wrote.wait(PATIENCE)
+        assert read.cached() == [(note.pk,)], "it shows what is not committed"
+        looked.set()
+        writer.finish()
+        assert read.cached() == []
+        assert elsewhere(read.cached) == []
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("how", ["update", "create"])
+def test_a_column_that_keeps_less_than_a_microsecond(how: str) -> None:
+    """A moment that the database rounds drops what the rounded one belongs to."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite keeps texts")
+    column = connection.ops.quote_name("created")
+    small, full = {
+        "mysql": ("MODIFY {} datetime NULL", "MODIFY {} datetime(6) NULL"),
+        "postgresql": (
+            "ALTER COLUMN {} TYPE timestamptz(0)", "ALTER COLUMN {} TYPE timestamptz",
+        ),
+    }[connection.vendor]  # fmt: skip
+    run(f"ALTER TABLE tests_memo {small.format(column)}")
+    try:
+        noon = datetime.datetime(2020, 1, 1, 12, tzinfo=datetime.UTC)
+        memo = m.Memo.objects.create(created=noon - datetime.timedelta(hours=1))
+        read = Read(lambda: m.Memo.objects.filter(created=noon).values_list("pk"))
+        prime(read)
+        # Some databases round, others cut.
+        after = noon + datetime.timedelta(milliseconds=400)
+        if how == "update":
+            m.Memo.objects.filter(pk=memo.pk).update(created=after)
+        else:
+            m.Memo.objects.create(created=after)
+        assert len(read.uncached()) == 1
+        assert_dropped(read)
+    finally:
+        run(f"ALTER TABLE tests_memo {full.format(column)}")
+
+
+def test_definitions_among_other_statements() -> None:
+    """What follows a definition in one string counts as if it stood alone."""
+    if connection.vendor != "postgresql":
+        pytest.skip("needs views that can be written, and several statements at once")
+    post = new_post()
+    read = Read(lambda: m.Post.objects.filter(title="new").values_list("pk"))
+    run("CREATE VIEW hidden_view AS SELECT id, title FROM tests_post")
+    try:
+        prime(read)
+        run("CREATE INDEX hidden_index ON tests_tag (name); UPDATE hidden_view SET title = 'new'")
+        assert read.uncached() == [(post.pk,)]
+        assert_dropped(read)
+        prime(read)
+        run(
+            "CREATE FUNCTION hidden() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;"
+            " UPDATE hidden_view SET title = 'newer'"
+        )
+        assert_dropped(read)
+    finally:
+        run(
+            "DROP VIEW hidden_view", "DROP INDEX IF EXISTS hidden_index",
+            "DROP FUNCTION IF EXISTS hidden()",
+        )  # fmt: skip
