@@ -1,8 +1,10 @@
-"""A Celery application whose task works on the rows."""
+"""A Celery application whose tasks work on the rows; one of them never ends."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 from celery import Celery
 
@@ -19,3 +21,11 @@ app.conf.broker_transport_options = dict.fromkeys(
 def run(seed: str) -> list[int]:
     """The process and the number of hits."""
     return [os.getpid(), work.work(seed, 5)]
+
+
+@app.task(name="killed")
+def be_killed() -> None:
+    """Work until death, which comes in the middle of something."""
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGKILL]).start()
+    while True:
+        work.work("killed", 5, writes=0.5)
