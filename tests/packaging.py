@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What is run against the installed package: imports, scripts, commands, each room once.
 TESTS = [
     "tests/test_package.py",
+    "tests/test_matrix.py",
     "tests/test_store_contract.py",
     "tests/test_explain.py",
     "tests/test_templates.py",
@@ -69,7 +70,8 @@ def look_into_sdist(sdist: Path, folder: Path) -> Path:
     (top,) = folder.iterdir()
     needed = (
         "pyproject.toml README.rst LICENSE CHANGELOG.rst CONTRIBUTING.rst SECURITY.rst Makefile "
-        "noxfile.py settings_example.py tests/conftest.py docs/index.rst examples/shop/models.py"
+        "noxfile.py settings_example.py tests/conftest.py docs/index.rst examples/shop/models.py "
+        ".ci/run .github/workflows/ci.yml .pre-commit-config.yaml"
     ).split()
     if missing := [name for name in needed if not (top / name).exists()]:
         raise Wrong(f"the sdist lacks {missing}")
