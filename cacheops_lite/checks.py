@@ -11,7 +11,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import conf, doctor, engine
-from .exceptions import StoreUnavailable
 from .orm import registry
 
 
@@ -97,7 +96,7 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
     if not current.active or (current.redis is None) == (current.sentinel is None):
         return []
     try:
-        engine.current().ping()
+        unreachable = doctor.unreachable(engine.current())
     except ImproperlyConfigured as error:
         return [
             checks.Error(
@@ -106,16 +105,15 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
                 id="cacheops_lite.E005",
             )
         ]
-    except StoreUnavailable as error:
-        return [
-            checks.Warning(
-                f"The configured Redis does not answer: {error}",
-                hint="Start it, or correct CACHEOPS_REDIS. Until then every query is answered "
-                "from the database.",
-                id="cacheops_lite.W002",
-            )
-        ]
-    return []
+    if unreachable is None:
+        return []
+    return [
+        checks.Warning(
+            unreachable.text,
+            hint=f"{unreachable.hint} Until then every query is answered from the database.",
+            id="cacheops_lite.W002",
+        )
+    ]
 
 
 @checks.register("cacheops", deploy=True)

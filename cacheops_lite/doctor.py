@@ -44,9 +44,9 @@ def examine() -> Iterator[Finding]:
             "Set CACHEOPS_REDIS to a server that all processes share.",
         )
         return
-    unreachable = _unreachable(cache)
-    if unreachable is not None:
-        yield unreachable
+    away = unreachable(cache)
+    if away is not None:
+        yield away
         return
     servers = list(cache.servers())
     for server in servers:
@@ -104,13 +104,14 @@ _ADVICE = {
 }
 
 
-def _unreachable(cache: engine.Engine) -> Finding | None:
+def unreachable(cache: engine.Engine) -> Finding | None:
+    """Why the server cannot be reached and what to do; ``None`` if it answers."""
     try:
         cache.ping()
     except StoreUnavailable as error:
         text = f"{error} {error.__cause__!r}"
         hint = next((advice for word, advice in _ADVICE.items() if word in text), "")
-        return Finding("error", str(error), hint or "Start it, or correct CACHEOPS_REDIS.")
+        return Finding("error", str(error), hint or "Start the server, or correct CACHEOPS_REDIS.")
     return None
 
 

@@ -353,6 +353,13 @@ def test_more_headers_than_learned() -> None:
     assert bodies(view, get(HTTP_ACCEPT="b", HTTP_X_OTHER="2")) == "4"
 
 
+@every_cache
+def test_no_header_is_made_up(decorator: Any) -> None:
+    """A response that varies on nothing has no ``Vary``, neither when it is made nor on a hit."""
+    view = counting(decorator)
+    assert ["Vary" in view(get()).headers for _ in range(2)] == [False, False]
+
+
 # -- conditional requests --------------------------------------------------------------------------
 
 

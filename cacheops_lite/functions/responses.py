@@ -131,7 +131,8 @@ def pack(fresh: Fresh, vary: Vary, known: tuple[str, ...]) -> Any:
     if visitor.session and not vary.by_session:
         found.add("cookie")
         declared.append("Cookie")
-    patch_vary_headers(response, declared)
+    if declared:  # without names Django would set an empty header
+        patch_vary_headers(response, declared)
     if found <= set(known):
         return _freeze(response)
     if known:
