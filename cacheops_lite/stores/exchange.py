@@ -254,7 +254,7 @@ class RedisTransport:
             if found is None:
                 raise StoreUnavailable(f"INFO server does not tell the run id: {server!s:.200}")
             if isinstance(replication, bytes) and b"role:slave" in replication:
-                raise StoreUnavailable("The server is a replica; the cache must talk to the primary")
+                raise StoreUnavailable("The server is a replica; the cache needs the primary")
             identity.server = KEPT if self.keeps_data else found[1]
         return identity.server
 

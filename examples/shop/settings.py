@@ -6,11 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("SHOP_DATA", tempfile.gettempdir()))
+DATA = Path(os.environ.get("SHOP_DATA") or Path(tempfile.gettempdir(), "cacheops_lite_shop"))
+DATA.mkdir(exist_ok=True)
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "an example; make your own and keep it secret")
-DEBUG = False
+DEBUG = True
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -66,7 +66,6 @@ CACHEOPS = {
 
 CACHEOPS_PREFIX = "examples.shop.tenants.cacheops_prefix"
 CACHEOPS_DEGRADE_ON_FAILURE = True
-CACHEOPS_INSIDEOUT = True
 
 FILE_CACHE_DIR = str(DATA / "files")
 FILE_CACHE_TIMEOUT = 60 * 60 * 24

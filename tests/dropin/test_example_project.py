@@ -89,6 +89,12 @@ def test_pages_are_cached(seen: dict[str, Any], path: str) -> None:
     assert seen[f"cost {path}"] == []
 
 
+def test_hosts(seen: dict[str, Any]) -> None:
+    """Who starts it on his own machine sees the red shop, and the blue one by its first label."""
+    red, localhost, blue, blue_localhost = seen["hosts"]
+    assert red == localhost != blue == blue_localhost
+
+
 @pytest.mark.parametrize("path", ["/", "/products/", "/cards/"])
 def test_pages_follow_a_saved_product(seen: dict[str, Any], path: str) -> None:
     """``save()`` is seen on every page that shows the product."""
