@@ -1,7 +1,8 @@
 """Do what the tutorial says, in a folder of its own: type its commands, write its files.
 
 Files are named by the captions of blocks; what is said about the settings is added at their end.
-Blocks for the Python shell that follow each other are one session.
+Blocks for the Python shell that follow each other are one session. ``runserver`` listens at a port
+of its own until the end, and ``curl`` asks it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import doctest
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
 from itertools import groupby
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from .blocks import ROOT, Block, blocks
 
@@ -36,9 +41,19 @@ class Reader:
 
     def __init__(self, folder: Path, redis: str) -> None:
         self.folder, self.redis = folder, redis
+        self.server: subprocess.Popen[bytes] | None = None
+        self.port = 0
 
     def follow(self, path: Path) -> None:
         """From the first block to the last. Raises ``AssertionError`` where it is not so."""
+        try:
+            self._follow(path)
+        finally:
+            if self.server is not None:
+                self.server.terminate()
+                self.server.wait(30)
+
+    def _follow(self, path: Path) -> None:
         for session, found in groupby(blocks(path), lambda block: block.language == "pycon"):
             if session:
                 self.shell("\n".join(block.text for block in found))
@@ -68,11 +83,43 @@ class Reader:
             if words[0] == "cd":
                 self.folder /= words[1]
                 continue
-            printed = self.run(["sh", "-euc", command])
+            if words[-1] == "runserver":
+                self.serve()
+                continue
+            if words[0] == "curl":
+                printed = self.visit(words[1].replace(":8000", f":{self.port}"))
+            else:
+                printed = self.run(["sh", "-euc", command])
             if wanted:
                 assert doctest.OutputChecker().check_output(wanted, printed, FLAGS), (
                     f"{block}: {command}\nExpected:\n{wanted}\nGot:\n{printed}"
                 )
+
+    def serve(self) -> None:
+        """Start the development server; it runs until the end."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.server = subprocess.Popen(
+            [sys.executable, "manage.py", "runserver", "--noreload", str(self.port)],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def visit(self, url: str) -> str:
+        """A page of the server, which may still be starting."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                with urlopen(url, timeout=30) as response:
+                    return str(response.read().decode())
+            except URLError as error:
+                started = not isinstance(error.reason, ConnectionRefusedError)
+                if started or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def shell(self, text: str) -> None:
         """One session of ``manage.py shell``."""
@@ -85,12 +132,7 @@ class Reader:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={
-                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-                "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT)]),
-                "DJANGO_SETTINGS_MODULE": f"{self.folder.name}.settings",
-                "HOME": str(self.folder),
-            },
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -98,3 +140,12 @@ class Reader:
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}"
         return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """That of a project of its own."""
+        return {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT)]),
+            "DJANGO_SETTINGS_MODULE": f"{self.folder.name}.settings",
+            "HOME": str(self.folder),
+        }
