@@ -19,6 +19,7 @@ from django.test import override_settings
 
 import cacheops_lite
 from cacheops_lite import conf, signals, testing
+from cacheops_lite.core.plans import Outcome
 from cacheops_lite.options import Options
 from cacheops_lite.orm import patch
 
@@ -212,6 +213,33 @@ def test_settings_can_be_read() -> None:
                 delattr(settings, name)
         for name, field in read_by_conf().items():
             assert getattr(conf.settings, name) == getattr(conf.current(), field), name
+
+
+def reasons() -> set[str]:
+    """Why there was a miss, or nothing was stored: what our code gives to ``Outcome`` and the like."""
+    found = set()
+    for path in (ROOT / "cacheops_lite").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Outcome", "Fixed"):
+                found |= {
+                    constant.value
+                    for argument in node.args[2:]
+                    for constant in ast.walk(argument)
+                    if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+                }
+    return found - {""}
+
+
+def test_every_reason() -> None:
+    """The guide says what each reason of a miss means, and knows no other."""
+    told = re.findall(
+        r"^(?:misses|not stored,) ``(\w+)``",
+        (DOCS / "guide_operations.rst").read_text(),
+        re.MULTILINE,
+    )
+    named = re.findall(r"``(\w+)``", str(Outcome.__doc__).partition("``missed``")[0])
+    assert sorted(told) == sorted(named)
+    assert {"failed", "unavailable", "moved", "unencodable"} <= reasons() <= set(named)
 
 
 @pytest.mark.parametrize("name", sorted({*cacheops_lite.__all__} - {"VERSION", "__version__"}))

@@ -39,7 +39,8 @@ class Outcome(NamedTuple):
     for other dependencies, ``locked`` waited for another caller in vain, ``young`` a scheme came
     into use during a write, ``moved`` a write came during the load, ``undeclared`` a dependency
     on a table that the plan does not name as dynamic, ``failed`` an invalidation of this process
-    is overdue, ``unavailable`` the store does not answer.
+    is overdue, ``unavailable`` the store does not answer, ``unencodable`` no pickler takes the
+    value, ``unstorable`` it is for its caller only.
 
     ``missed`` is ``""`` unless the value was loaded and not stored: then it says why there was a
     miss, and ``reason`` why nothing was stored.
