@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from . import conf, pulse
 from .core import squeeze
 from .core.codec import Codec, PlainPickle, Signer
 from .core.entry import Change
+from .core.memo import Overdue
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
 from .exceptions import InvalidationRefused, StoreUnavailable
 from .store import Store
@@ -305,7 +307,8 @@ def _tell_owed(tables: set[str]) -> None:
 
 
 _engine: Engine | None = None
-_distrusted: set[str] = set()
+#: Tables that this process must not read from the cache yet, whatever its settings become.
+_overdue = Overdue()
 _lock = threading.Lock()
 
 
@@ -327,8 +330,7 @@ def _build() -> Engine:
     with _lock:
         if _engine is None:
             _engine = Engine(settings)
-            _engine.distrust(_distrusted)
-            _distrusted.clear()
+            _engine.protocol.overdue = _overdue
         return _engine
 
 
@@ -341,17 +343,16 @@ def reset() -> None:
     with _lock:
         engine, _engine = _engine, None
     if engine is not None:
-        _distrusted.update(engine.protocol.overdue.due(float("inf")))
         engine.close()
 
 
 def distrust(tables: Iterable[str]) -> None:
     """Remember tables that were written while caching was off; dropped before they are read."""
-    with _lock:
-        if _engine is None:
-            _distrusted.update(tables)
-        else:
-            _engine.distrust(tables)
+    engine = _engine
+    if engine is None:
+        _overdue.add(tables, b"distrusted", time.monotonic())
+    else:
+        engine.distrust(tables)
 
 
 def _after_fork() -> None:

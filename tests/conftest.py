@@ -120,7 +120,7 @@ def reset_cacheops() -> None:
     """Forget settings, sockets, memos and failed tables: the one hook for state of the package."""
     if engine := sys.modules.get("cacheops_lite.engine"):  # else nothing was used yet
         engine.conf.reset()
-        engine._distrusted.clear()
+        engine._overdue.clear()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

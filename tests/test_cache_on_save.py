@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import override_settings
 
 from . import models as m
@@ -62,3 +64,28 @@ def test_not_what_the_instance_says() -> None:
         tag.save()
         m.Tag.objects.filter(pk=tag.pk).update(name="last")
     assert m.Tag.objects.get(pk=tag.pk).name == "last"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@override_settings(CACHEOPS=BY_PK)
+def test_an_error_of_the_read_is_nobodys(inside: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The object is saved; that it could not be read again is logged, and no error of ``save()``."""
+    called: list[str] = []
+
+    def refuse_reads(run: Any, sql: str, *args: Any) -> Any:
+        if sql.startswith("SELECT"):
+            raise DatabaseError("gone")
+        return run(sql, *args)
+
+    with connection.execute_wrapper(refuse_reads):
+        if inside:
+            with transaction.atomic():
+                m.Tag.objects.create(name="red")
+                m.Tag.objects.create(name="blue")
+                transaction.on_commit(lambda: called.append("on_commit"))
+        else:
+            m.Tag.objects.create(name="red")
+            m.Tag.objects.create(name="blue")
+    assert m.Tag.objects.nocache().count() == 2
+    assert called == (["on_commit"] if inside else [])
+    assert caplog.text.count("tests.tag could not be read again") == 2

@@ -18,6 +18,8 @@ from django.db import DatabaseError, IntegrityError, connection, connections, tr
 from django.db.models.functions import Random
 
 import cacheops_lite
+from cacheops_lite import engine
+from cacheops_lite.core.entry import UNKNOWN, Change
 from cacheops_lite.orm.pending import pending
 from cacheops_lite.orm.rawsql import Kind, classify, commits_in_mysql
 
@@ -230,6 +232,18 @@ def test_connection_lost_during_the_commit(world: World) -> None:
     for _ in range(2):
         for read in (world.reds, world.greens, world.authors):
             assert_fresh(read)
+
+
+def test_what_may_still_be_committed_outlives_a_reset(world: World, redis_client: Any) -> None:
+    """New settings, and sockets, do not make a commit certain whose outcome nobody knows."""
+    ticket = engine.current().mark([Change("tests_tag", UNKNOWN, UNKNOWN)])
+    engine.current().bump(ticket, committed=None)
+    engine.reset()
+    redis_client.flushdb()
+    with hits() as seen:
+        for _ in range(3):
+            world.reds.cached()
+    assert seen == [False] * 3
 
 
 def _backend() -> int:

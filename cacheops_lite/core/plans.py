@@ -65,6 +65,8 @@ class Ticket:
     started: float
     marked: dict[str, dict[bytes, None]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    #: After how many seconds a bump that failed may be made good.
+    again: float = 0
     #: What the changes of a table touch, by the schemes that it was asked for.
     touched: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
 

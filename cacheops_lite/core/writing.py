@@ -112,7 +112,7 @@ class Writing(State):
             self.overdue.discard(ticket.changes, ticket.token)
             return True
         if committed:
-            self._owe(ticket, ticket.changes, 0)
+            self._owe(ticket, ticket.changes, ticket.again)
         return False
 
     async def invalidate(self, transport: Transport, changes: Iterable[Change]) -> bool:
@@ -124,7 +124,7 @@ class Writing(State):
         }
         if await self._bump(transport, ticket, keys, ticket.changes, committed=True):
             return True
-        self._owe(ticket, ticket.changes, 0)
+        self._owe(ticket, ticket.changes, ticket.again)
         return False
 
     async def drop_tables(self, transport: Transport, tables: Iterable[str]) -> bool:
@@ -147,11 +147,15 @@ class Writing(State):
     async def _settle(self, transport: Transport, due: Mapping[str, Iterable[bytes]]) -> bool:
         keys = {table: {self.keys.gen(table): None} for table in due}
         ticket = Ticket(self.token(), {}, self.monotonic())
-        if not await self._bump(transport, ticket, keys, {}, committed=True):
+        done = await self._bump(transport, ticket, keys, {}, committed=True)
+        if not done and not ticket.again:
             return False
         for table, tokens in due.items():
             for token in tokens:
-                self.overdue.discard([table], token)
+                if done:
+                    self.overdue.discard([table], token)
+                else:
+                    self.overdue.add([table], token, self.monotonic() + ticket.again)
         return True
 
     # -- what changes touch
@@ -266,7 +270,11 @@ class Writing(State):
             }
             await self._send(transport, "bump", more, args)
         except StoreUnavailable:
-            return committed and await self._drop(transport, tables)
+            if not committed or not await self._drop(transport, tables):
+                return False
+            # No mark keeps readers of a lagging replica off: the gens fall again when it is over.
+            ticket.again = self.lag_ms / 1000
+            return not ticket.again
         return True
 
     async def _drop(self, transport: Transport, tables: Iterable[str]) -> bool:

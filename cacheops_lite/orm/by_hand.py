@@ -6,8 +6,8 @@ no statement of ours belongs to it: it was sent by hand.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +20,8 @@ from . import instances, registry, scope
 from .collecting import collect, collect_all, suspended
 from .pending import open_transaction, pending
 from .transactions import commit_now
+
+logger = logging.getLogger("cacheops_lite")
 
 #: Instances that Django is saving, and the collectors that are deleting, in this context.
 _saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
@@ -50,8 +52,13 @@ def _cache_on_save(instance: Any) -> None:
     model, alias, value = type(instance), instance._state.db, getattr(instance, field)
 
     def read() -> None:
-        with suppress(model.DoesNotExist, model.MultipleObjectsReturned):
+        try:
             model._default_manager.using(alias).cache(ops="get").get(**{field: value})
+        except (model.DoesNotExist, model.MultipleObjectsReturned):
+            pass
+        except Exception:
+            # It is saved: who saved it has nothing to do about this.
+            logger.exception("cacheops_lite: %s could not be read again", model._meta.label_lower)
 
     if open_transaction(connections[alias]):
         pending(connections[alias]).saved.append(read)

@@ -97,6 +97,45 @@ class TestFailures:
         assert process.stamp(process.protocol.keys.gen("book")) is None
         assert not process.protocol.overdue
 
+    def test_bump_out_of_memory_and_replica_lag(
+        self, make: Callable[..., Process], clock: Clock
+    ) -> None:
+        """Where no mark can say that a replica may lag, the gens fall again when the lag is over."""
+        process, other = make(replica_lag_ms=2000), make(replica_lag_ms=2000)
+        plan = process.plan(BOOKS_A)
+        ticket = run(process.protocol.mark(process.wire, [moved("A", "A")]))
+        for key in (process.protocol.keys.conj("book", cat("A")), ticket.marked["book"]):
+            process.store.evict(*([key] if isinstance(key, bytes) else key))
+        process.wire.cut = lambda trip: trip == "bump"
+        assert not run(process.protocol.bump(process.wire, ticket, committed=True))
+        other.read(plan, b"of a replica that lags")
+        assert other.read(plan).hit
+        assert process.read(plan).reason == "failed"
+        clock.ms += 2000
+        process.wire.cut = lambda trip: False
+        assert not process.read(plan).hit
+        assert not other.read(plan).hit
+
+    def test_out_of_memory_beyond_the_lag(self, make: Callable[..., Process], clock: Clock) -> None:
+        """As long as no mark can be made, this process leaves the tables alone."""
+        process = make(replica_lag_ms=2000)
+        plan = process.plan(BOOKS_A)
+        ticket = run(process.protocol.mark(process.wire, [moved("A", "A")]))
+        process.wire.cut = lambda trip: trip == "bump"
+        run(process.protocol.bump(process.wire, ticket, committed=True))
+        for _ in range(3):
+            clock.ms += 2000
+            assert process.read(plan).reason == "failed"
+            assert process.wire.trips == ["bump", "delete"]
+            assert process.read(plan).reason == "failed"
+            assert process.wire.trips == []
+        process.wire.cut = lambda trip: False
+        clock.ms += 12_000  # the mark was not evicted
+        assert process.read(plan).reason == "pending"
+        clock.ms += 2000
+        process.read(plan)
+        assert process.read(plan).hit
+
     def test_invalidate(self, process: Process) -> None:
         """A failed invalidation says so, and is made good later."""
         plan = process.plan(BOOKS_A)
