@@ -67,11 +67,11 @@ class Refresh:
 class Refreshing(TypedDict, total=False):
     """Options of decorators: when a result is computed again although it is still there.
 
-    ``early``: the ``beta`` of the paper; 1 suits most, more is earlier, 0 is off.
-    ``stale_while_revalidate``: seconds after the timeout for which the last value is answered while
-    one caller computes the next; never across an invalidation. ``stale_if_invalidated``: the same
-    across an invalidation, for so many seconds after the first call that finds it invalid; at most
-    half a day.
+    ``early``: near its end a hit computes the next result, the likelier, the longer that takes; a
+    factor: 1 suits most, more is earlier, 0 is off. ``stale_while_revalidate``: seconds after the
+    timeout for which the last value is answered while one caller computes the next; never across an
+    invalidation. ``stale_if_invalidated``: the same across an invalidation, for so many seconds
+    after the first call that finds it invalid; at most half a day.
     """
 
     early: float

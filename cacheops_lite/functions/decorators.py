@@ -61,9 +61,10 @@ def cached_view_as(
 ) -> ViewDecorator:
     """Cache the responses of a view until rows change that the samples stand for.
 
-    The key is the absolute URI, what ``extra`` gives and what the response is declared to vary
-    on. Only GET and HEAD requests are cached, and complete responses that are for everybody; see
-    ``refresh.Refreshing`` for the other options.
+    The key is the absolute URI, what ``extra`` gives, and the request's headers and cookies of the
+    names in ``vary_headers`` and ``vary_cookies``, the user (``vary_user``) and the language
+    (``vary_language``; ``None``: if ``USE_I18N``). Only GET and HEAD requests are cached, and
+    complete responses that are for everybody; see ``refresh.Refreshing`` for the other options.
     """
     if _is_list(samples):
         return _undecorated
@@ -85,9 +86,10 @@ def cached(
 def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **options: Any) -> Any:
     """Cache the results of a function for ``timeout`` seconds, or until they are invalidated.
 
-    Also as ``@cached`` without parentheses. For ``extra``, ``lock`` and ``options`` see
-    ``cached_as``. The decorated function has ``invalidate(…)``, ``invalidate_all()`` and
-    ``key(…)``, whose result has ``get()``, ``set(value)`` and ``delete()``.
+    Without a timeout they stay for a year. Also as ``@cached`` without parentheses. For ``extra``,
+    ``lock`` and ``options`` see ``cached_as``. The decorated function has ``invalidate(…)``,
+    ``invalidate_all()`` and ``key(…)``, whose result has ``get()``, ``set(value)`` and
+    ``delete()``.
     """
     if callable(timeout) or isinstance(timeout, DESCRIPTORS):
         return cached()(timeout)
@@ -125,7 +127,8 @@ def cached_view(
 ) -> Any:
     """Cache the responses of a view for ``timeout`` seconds, or until they are invalidated.
 
-    Also as ``@cached_view`` without parentheses. ``invalidate(…)`` and ``key(…)`` of the
+    Its options are those of ``cached_view_as``, ``timeout`` those of ``cached``. Also as
+    ``@cached_view`` without parentheses. ``invalidate(…)`` and ``key(…)`` of the
     decorated view take a request or its absolute URI as the first argument.
     """
     if callable(timeout):
