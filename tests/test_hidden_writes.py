@@ -257,3 +257,58 @@ def test_definitions_among_other_statements() -> None:
             "DROP VIEW hidden_view", "DROP INDEX IF EXISTS hidden_index",
             "DROP FUNCTION IF EXISTS hidden()",
         )  # fmt: skip
+
+
+ONLY_DELETES = {
+    "sqlite": [
+        "CREATE VIEW tests_live_post AS SELECT min(id) AS id, title FROM tests_post GROUP BY title",
+        "CREATE TRIGGER live INSTEAD OF DELETE ON tests_live_post BEGIN "
+        "DELETE FROM tests_post WHERE title = OLD.title; END",
+    ],
+    "postgresql": [
+        "CREATE VIEW tests_live_post AS SELECT min(id) AS id, title FROM tests_post GROUP BY title",
+        "CREATE FUNCTION live() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "DELETE FROM tests_post WHERE title = OLD.title; RETURN OLD; END $$",
+        "CREATE TRIGGER live INSTEAD OF DELETE ON tests_live_post "
+        "FOR EACH ROW EXECUTE FUNCTION live()",
+    ],
+}
+
+
+@pytest.mark.parametrize("how", ["key", "text"])
+def test_a_view_whose_rows_cannot_be_locked(settings: Any, how: str) -> None:
+    """A view that takes only DELETE, or is made of groups, is written as without the cache."""
+    settings.CACHEOPS = {
+        "tests.post": {"timeout": 60, "depends_on": ["tests.livepost"]}, "*.*": {"timeout": 60},
+    }  # fmt: skip
+    post = new_post()
+    read = Read(lambda: m.Post.objects.filter(title="p").values_list("pk"))
+    with made(ONLY_DELETES, NOT_INSTEAD):
+        live = Read(lambda: m.LivePost.objects.filter(title="p").values_list("pk"))
+        by_key = Read(lambda: m.LivePost.objects.filter(pk=post.pk).values_list("title"))
+        prime(read, live, by_key)
+        m.LivePost.objects.filter(**({"pk": post.pk} if how == "key" else {"title": "p"})).delete()
+        assert read.uncached() == []
+        for one in (read, live, by_key):
+            assert_dropped(one)
+
+
+@pytest.mark.parametrize("how", ["create", "update"])
+def test_a_mode_that_raw_sql_has_changed(how: str) -> None:
+    """MySQL cuts what does not fit from the moment on that a statement takes its strictness away."""
+    if connection.vendor != "mysql":
+        pytest.skip("other databases refuse what does not fit")
+    author = m.Author.objects.create(name="Ann")
+    read = Read(lambda: m.Author.objects.filter(name="x" * 100).values_list("name"))
+    prime(read)
+    m.Author.objects.create(name="strict")
+    try:
+        run("SET SESSION sql_mode = ''")
+        if how == "create":
+            m.Author.objects.create(name="x" * 150)
+        else:
+            m.Author.objects.filter(pk=author.pk).update(name="x" * 150)
+        assert read.uncached() == [("x" * 100,)]
+        assert_dropped(read)
+    finally:
+        connection.close()

@@ -31,6 +31,8 @@ def executed(cursor: Any, sql: Any, run: Run) -> Any:
     if kind is Kind.READ:
         if "journal_mode" in text.lower():
             state.wal = None
+        if "sql_mode" in text.lower() and words(text)[:1] == ("set",):
+            return _mode(connection, run)
         return run()
     if kind is Kind.WRITE and unfinished.may_wait(connection):
         run = partial(unfinished.finish, cursor, run)
@@ -127,6 +129,15 @@ def _ddl(connection: Any, state: Pending, text: str, run: Run) -> Any:
     finally:
         if verb != "truncate":
             collations.forget()
+
+
+def _mode(connection: Any, run: Run) -> Any:
+    """``SET sql_mode`` of MySQL: what Django remembers of it, ``stored`` goes by."""
+    try:
+        return run()
+    finally:
+        for name in ("sql_mode", "mysql_server_data"):
+            vars(connection).pop(name, None)
 
 
 def _commits_itself(connection: Any, text: str) -> bool:

@@ -23,6 +23,7 @@ from .pending import pending
 from .rows_lookup import Lookup
 from .transactions import own_transaction
 from .update_returning import joined
+from .views import is_view
 
 Execute = Callable[..., Any]
 
@@ -37,7 +38,7 @@ def insert(compiler: Any, execute: Execute, returning_fields: Any = None) -> Any
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
         rows = explained(compiler, lambda: execute(compiler, returning_fields))
-        if fields is not None and _tables_only(model):
+        if fields is not None and _tables_only(connection, model):
             changes = [Change(model._meta.db_table, UNKNOWN, UNKNOWN)]
         else:
             changes = inserted.changes(compiler, model, fields, returning_fields, rows)
@@ -66,7 +67,7 @@ def update(
         fields = _schemes_fields(connection, model)
         assigned = {field.column: (field, value) for field, _, value in query.values}
         old, both, lookup = None, None, None
-        if fields is not None and not _tables_only(model):
+        if fields is not None and not _tables_only(connection, model):
             lookup = Lookup(model, connection, fields)
             moves = updated.touches_keys(model, assigned)
             if not returning:
@@ -104,7 +105,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
         old, lookup = None, None
-        if fields is not None and not _tables_only(model):
+        if fields is not None and not _tables_only(connection, model):
             lookup = Lookup(model, connection, fields)
             old = lookup.matching(compiler.query, changes_keys=True)
         result = explained(compiler, lambda: execute(compiler, result_type))
@@ -180,6 +181,7 @@ def _schemes_fields(connection: Any, model: Any) -> Mapping[str, Any] | None:
     return predicates.watched(model._meta.db_table, fields, schemes)
 
 
-def _tables_only(model: Any) -> bool:
+def _tables_only(connection: Any, model: Any) -> bool:
+    """Whether no row is looked up: the profile does not want it, or they are those of a view."""
     profile = conf.current().profile(model._meta.label_lower)
-    return profile is not None and profile.mass == "table"
+    return (profile is not None and profile.mass == "table") or is_view(connection, model)
