@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
@@ -13,90 +15,78 @@ from django.db import connections
 from . import conf, doctor, engine
 from .orm import registry
 
+#: What settings raise that cannot be meant.
+_UNREADABLE = (ImproperlyConfigured, ImportError, TypeError, ValueError)
+
 
 @checks.register("cacheops")
 def check_configuration(**kwargs: Any) -> list[checks.CheckMessage]:
     """Settings that cannot work (E) or that probably mean something else (W)."""
-    found: list[checks.CheckMessage] = []
+    return list(_of_configuration())
+
+
+def _of_configuration() -> Iterator[checks.CheckMessage]:
     try:
         current = conf.current()
         registry.current()
-    except (ImproperlyConfigured, ImportError, TypeError, ValueError) as error:
-        return [
-            checks.Error(
-                str(error),
-                hint="See CACHEOPS and CACHEOPS_DEFAULTS in the settings reference.",
-                id="cacheops_lite.E001",
-            )
-        ]
+    except _UNREADABLE as error:
+        yield checks.Error(
+            str(error),
+            hint="See CACHEOPS and CACHEOPS_DEFAULTS in the settings reference.",
+            id="cacheops_lite.E001",
+        )
+        return
     if current.redis is not None and current.sentinel is not None:
-        found.append(
-            checks.Error(
-                "CACHEOPS_REDIS and CACHEOPS_SENTINEL are both set.",
-                hint="Keep the one that leads to your Redis and remove the other.",
-                id="cacheops_lite.E002",
-            )
+        yield checks.Error(
+            "CACHEOPS_REDIS and CACHEOPS_SENTINEL are both set.",
+            hint="Keep the one that leads to your Redis and remove the other.",
+            id="cacheops_lite.E002",
         )
     if current.active and current.redis is None and current.sentinel is None:
-        found.append(
-            checks.Error(
-                "CACHEOPS names models to cache, but CACHEOPS_REDIS is not set.",
-                hint="Set CACHEOPS_REDIS = 'redis://localhost:6379/1' (or a dict of options).",
-                id="cacheops_lite.E003",
-            )
+        yield checks.Error(
+            "CACHEOPS names models to cache, but CACHEOPS_REDIS is not set.",
+            hint="Set CACHEOPS_REDIS = 'redis://localhost:6379/1' (or a dict of options).",
+            id="cacheops_lite.E003",
         )
-    found += _unknown_patterns(current)
-    found += _compatibility()
-    return found
-
-
-def _unknown_patterns(current: conf.Settings) -> list[checks.CheckMessage]:
     labels = {model._meta.label_lower for model in apps.get_models(include_auto_created=True)}
     labels |= {f"{config.label.lower()}.*" for config in apps.get_app_configs()}
-    return [
-        checks.Warning(
+    for pattern in sorted(current.profiles.keys() - labels - {"*.*"} - conf.UNTRACKED_BY_DEFAULT):
+        yield checks.Warning(
             f"CACHEOPS pattern {pattern!r} matches no installed app or model.",
             hint="Patterns are 'app_label.model_name', 'app_label.*' or '*.*'.",
             id="cacheops_lite.W001",
         )
-        for pattern in sorted(current.profiles)
-        if pattern not in labels and pattern not in ("*.*", *conf.UNTRACKED_BY_DEFAULT)
-    ]
-
-
-def _compatibility() -> list[checks.CheckMessage]:
-    found: list[checks.CheckMessage] = []
     if hasattr(settings, "CACHEOPS_INSIDEOUT"):
-        found.append(
-            checks.Info(
-                "CACHEOPS_INSIDEOUT is not needed: entries always carry what they depend on.",
-                hint="Remove the setting.",
-                id="cacheops_lite.I001",
-            )
+        yield checks.Info(
+            "CACHEOPS_INSIDEOUT is not needed: entries always carry what they depend on.",
+            hint="Remove the setting.",
+            id="cacheops_lite.I001",
         )
     if "cacheops" in settings.INSTALLED_APPS:
-        found.append(
-            checks.Error(
-                "'cacheops' and 'cacheops_lite' are both installed; they patch the same methods.",
-                hint="Remove 'cacheops' from INSTALLED_APPS.",
-                id="cacheops_lite.E004",
-            )
+        yield checks.Error(
+            "'cacheops' and 'cacheops_lite' are both installed; they patch the same methods.",
+            hint="Remove 'cacheops' from INSTALLED_APPS.",
+            id="cacheops_lite.E004",
         )
-    return found
+
+
+def _configured() -> engine.Engine | None:
+    """The engine, if there is something to cache and one place for it: else it was said above."""
+    try:
+        current = conf.current()
+        registry.current()
+    except _UNREADABLE:
+        return None
+    used = current.active and (current.redis is None) != (current.sentinel is None)
+    return engine.current() if used else None
 
 
 @checks.register("cacheops")
 def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
     """Whether the configured server answers. The site works without it, only slower."""
     try:
-        current = conf.current()
-        registry.current()
-    except (ImproperlyConfigured, ImportError, TypeError, ValueError):
-        return []  # reported above
-    if not current.active or (current.redis is None) == (current.sentinel is None):
-        return []
-    try:
-        unreachable = doctor.unreachable(engine.current())
+        cache = _configured()
+        unreachable = doctor.unreachable(cache) if cache is not None else None
     except ImproperlyConfigured as error:
         return [
             checks.Error(
@@ -119,15 +109,11 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
 @checks.register("cacheops", deploy=True)
 def check_waste(**kwargs: Any) -> list[checks.CheckMessage]:
     """``check --deploy``: settings, of the server and of Django, that waste the cache."""
-    try:
-        current = conf.current()
-        registry.current()
-        if not current.active or (current.redis is None) == (current.sentinel is None):
-            return []
-        cache = engine.current()
-        found = [] if cache.memory_store is not None else list(doctor.waste(cache))
-    except Exception:  # reported above, or the server does not answer: also reported above
-        found = []
+    found: list[doctor.Finding] = []
+    with suppress(Exception):  # the server does not answer: reported above
+        cache = _configured()
+        if cache is not None and cache.memory_store is None:
+            found += doctor.waste(cache)
     return [
         checks.Warning(finding.text, hint=finding.hint, id="cacheops_lite.W003")
         for finding in found

@@ -20,11 +20,11 @@ from .given import (
     read_interval,
     read_jitter,
     read_number,
-    read_prefix,
     read_skip_fields,
     read_timeout,
 )
-from .profiles import ALL_OPS, PROFILE_KEYS, Profile, chosen, read_ops, read_profiles
+from .prefixes import read_prefix
+from .profiles import ALL_OPS, PROFILE_KEYS, Profile, read_ops, read_profiles
 
 __all__ = [
     "ALL_OPS",
@@ -32,7 +32,6 @@ __all__ = [
     "PROFILE_KEYS",
     "Profile",
     "Settings",
-    "chosen",
     "current",
     "on_reset",
     "read_ops",
@@ -199,29 +198,11 @@ def _secret_keys() -> tuple[bytes, ...]:
 class _Readable:
     """``from cacheops_lite.conf import settings``: our settings by their names, with defaults."""
 
-    _NAMES = {
-        "CACHEOPS_ENABLED": "enabled",
-        "CACHEOPS": "profiles",
-        "CACHEOPS_REDIS": "redis",
-        "CACHEOPS_SENTINEL": "sentinel",
-        "CACHEOPS_CLIENT_CLASS": "client_class",
-        "CACHEOPS_PREFIX": "prefix",
-        "CACHEOPS_SERIALIZER": "serializer",
-        "CACHEOPS_DEGRADE_ON_FAILURE": "degrade_on_failure",
-        "CACHEOPS_REPLICA_LAG": "replica_lag",
-        "CACHEOPS_JITTER": "jitter",
-        "CACHEOPS_COMPRESSION": "compression",
-        "CACHEOPS_BREAKER": "breaker",
-        "CACHEOPS_STATS_INTERVAL": "stats_interval",
-        "CACHEOPS_RESTARTS_KEEP_DATA": "restarts_keep_data",
-        "CACHEOPS_OUTBOX_INTERVAL": "outbox_interval",
-        "CACHEOPS_SKIP_FIELDS": "skip_fields",
-        "CACHEOPS_LONG_DISJUNCTION": "long_disjunction",
-        "CACHEOPS_LOOKUP_LIMIT": "lookup_limit",
-        "CACHEOPS_DYNAMIC_LIMIT": "dynamic_limit",
-        "CACHEOPS_MEMO_SIZE": "memo_size",
-        "FILE_CACHE_DIR": "file_cache_dir",
-        "FILE_CACHE_TIMEOUT": "file_cache_timeout",
+    #: The name of a setting -> the field that has its value.
+    _NAMES = {"CACHEOPS": "profiles"} | {
+        name.upper() if name.startswith("file_") else f"CACHEOPS_{name.upper()}": name
+        for name in Settings.__dataclass_fields__
+        if name not in ("profiles", "secret_keys")
     }
 
     #: What no value in force stands for: profiles have taken the defaults in, and entries always

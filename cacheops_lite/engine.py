@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from random import random
@@ -28,6 +27,7 @@ from .core.entry import Change
 from .core.memo import Overdue
 from .core.protocol import CacheProtocol, Outcome, ReadPlan, Ticket, run
 from .exceptions import InvalidationRefused, StoreUnavailable
+from .prefixes import PrefixQuery
 from .store import Store
 
 logger = logging.getLogger("cacheops_lite")
@@ -41,34 +41,6 @@ LOCK_TTL = 10.0
 FUNCTIONS = "functions"
 #: The pseudo-table whose rows are the tags of functions and views.
 TAGS = "tags"
-
-
-@dataclass(frozen=True)
-class PrefixQuery:
-    """What a ``CACHEOPS_PREFIX`` function is told: database aliases, tables, cached function."""
-
-    dbs: list[str]
-    tables: list[str]
-    func: Callable[..., Any] | None = None
-
-    @property
-    def db(self) -> str:
-        """The alias. Raises ``ImproperlyConfigured`` unless there is exactly one."""
-        return self._only("dbs")
-
-    @property
-    def table(self) -> str:
-        """The table. Raises ``ImproperlyConfigured`` unless there is exactly one."""
-        return self._only("tables")
-
-    def _only(self, name: str) -> str:
-        found: list[str] = getattr(self, name)
-        if len(found) != 1:
-            raise ImproperlyConfigured(
-                f"CACHEOPS_PREFIX asks for one of query.{name}, and there are {len(found)}: "
-                f"{', '.join(found) or 'a key of the simple cache depends on no table'}."
-            )
-        return found[0]
 
 
 class Server(NamedTuple):
@@ -152,6 +124,29 @@ class Engine(Store):
             )
         )
 
+    async def aread(
+        self,
+        transport: Any,
+        plan: ReadPlan,
+        load: Callable[[], Awaitable[Any]],
+        *,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Any],
+        timeout: float,
+        lock: bool = False,
+    ) -> Outcome:
+        """``read`` as a coroutine, over a transport of either colour."""
+        return await self.protocol.read(
+            transport,
+            plan,
+            load,
+            encode=encode,
+            decode=decode,
+            ttl_ms=self._life(timeout),
+            lock_ms=round(LOCK_TTL * 1000) if lock else 0,
+            lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
+        )
+
     def _life(self, timeout: float) -> int:
         """How long an entry lives, in ms: its timeout, less what chance takes off.
 
@@ -159,31 +154,6 @@ class Engine(Store):
         """
         jitter = self.settings.jitter
         return max(1, round(timeout * 1000 * (1 - jitter * random() if jitter else 1)))
-
-    async def aread(
-        self,
-        plan: ReadPlan,
-        load: Callable[[], Awaitable[Any]],
-        *,
-        encode: Callable[[Any], bytes],
-        decode: Callable[[bytes], Any],
-        timeout: float,
-        dynamic: Callable[[Any], Iterable[tuple[str, Any]]] | None = None,
-        lock: bool = False,
-        transport: Any = None,
-    ) -> Outcome:
-        """``read`` for async callers; ``load`` is a coroutine function."""
-        return await self.protocol.read(
-            self.async_transport if transport is None else transport,
-            plan,
-            load,
-            encode=encode,
-            decode=decode,
-            dynamic=dynamic,
-            ttl_ms=self._life(timeout),
-            lock_ms=round(LOCK_TTL * 1000) if lock else 0,
-            lock_wait_ms=round(LOCK_WAIT * 1000) if lock else 0,
-        )
 
     def peek(self, plan: ReadPlan, decode: Callable[[bytes], Any]) -> Outcome:
         """Whether the entry is valid now, and if not why; loads and stores nothing."""

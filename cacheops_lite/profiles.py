@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -32,7 +32,6 @@ class Profile:
     lock: bool = False
     db_agnostic: bool = False
     cache_on_save: bool | str = False
-    local_get: bool = False
     #: "app.model" labels: a write of one of them is a write of this model's table too.
     depends_on: tuple[str, ...] = ()
     #: What ``update()`` and ``delete()`` do: look the "rows" up (to a limit), or drop the "table".
@@ -94,7 +93,6 @@ def _profile(pattern: str, options: Mapping[str, Any]) -> Profile:
         lock=bool(options.get("lock", False)),
         db_agnostic=bool(options.get("db_agnostic", False)),
         cache_on_save=options.get("cache_on_save", False),
-        local_get=bool(options.get("local_get", False)),
         depends_on=tuple(str(label).lower() for label in depends_on),
         mass=options.get("mass", "rows"),
         triggers=bool(options.get("triggers", False)),
@@ -118,8 +116,3 @@ def read_ops(ops: str | Iterable[str] | None, where: str = "ops") -> frozenset[s
             f"known are {sorted(ALL_OPS)}, 'all'."
         )
     return names
-
-
-def chosen(profile: Profile, **changes: Any) -> Profile:
-    """A profile with some options replaced, for one queryset."""
-    return replace(profile, **changes)

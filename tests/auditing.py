@@ -10,19 +10,19 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models.sql.constants import SINGLE
 
-from cacheops_lite.orm import explain, reads
+from cacheops_lite.orm import explain, planning
 
 
-def compare(query: Any, using: str, profile: Any, packing: str, plan: reads.Plan) -> None:
+def compare(query: Any, using: str, profile: Any, packing: str, plan: planning.Plan) -> None:
     """The plan found by structure is the plan found by compiling."""
     if packing == "aggregate":
         return  # its query is made by the call; the answers are compared with the database's
     query = query.clone()
     if packing in ("count", "exists"):
         query = explain._single_query(query, packing, using)
-        slow = reads.attempt(query, using, profile, SINGLE, "")
+        slow = planning.attempt(query, using, profile, SINGLE, "")
     else:
-        slow = reads.attempt(query, using, profile, "rows", packing)
+        slow = planning.attempt(query, using, profile, "rows", packing)
     assert slow.plan is not None
     assert slow.plan.digest == plan.digest, f"another key by structure: {query}"
     theirs = {table: set(conjs) for table, conjs in slow.plan.tables.items()}

@@ -20,24 +20,24 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 HOUSE: dict[str, list[str]] = {
     "core": (
         "core.forks core.entry core.keys core.stamps core.memo core.dnf core.squeeze core.codec core.servers core.plans "
-        "core.state core.ensuring core.writing core.reading core.protocol"
+        "core.state core.ensuring core.touching core.writing core.reading core.protocol"
     ).split(),
     "stores": (
         "stores.breaker stores.scripts stores.replies stores.client stores.memory "
-        "stores.exchange stores.transport stores.nodes stores.cluster"
+        "stores.exchange stores.transport stores.nodes stores.slots stores.cluster"
     ).split(),
-    "wiring": "signals counters pulse given profiles conf store engine".split(),
+    "wiring": "signals counters pulse given prefixes profiles conf store engine".split(),
     "orm": (
         "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.build orm.templates "
-        "orm.spelling orm.nodes orm.lazy orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
+        "orm.spelling orm.nodes orm.lazy orm.choices orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
         "orm.scope orm.pending orm.collecting orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
-        "orm.rows_lookup orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
+        "orm.matching orm.rows_lookup orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
         "orm.updated orm.writes orm.rawtables orm.rawcontrol orm.unfinished orm.rawwrites orm.by_hand "
-        "orm.reads orm.singles orm.follow orm.queryset "
+        "orm.planning orm.reads orm.singles orm.follow orm.queryset "
         "orm.explain "
-        "orm.patch"
+        "orm.connections orm.patch"
     ).split(),
     "user": (
         "stats report rights doctor "
@@ -59,7 +59,7 @@ NEUTRAL = {"exceptions"}
 
 #: Imports inside functions that go up the stairs of their own floor, and why they may.
 LAZY = {
-    ("orm.queryset", "orm.explain"): "explaining a query needs everything that runs one",
+    ("orm.choices", "orm.explain"): "explaining a query needs everything that runs one",
 }
 
 #: Who else may import django.conf, and the settings, all Django's own, that it may read there.
@@ -71,7 +71,9 @@ DJANGO_SETTINGS = {
 }
 
 #: The only files that know redis-py, the library.
-REDIS = {f"stores.{name}" for name in ("client", "exchange", "transport", "nodes", "cluster")}
+REDIS = {
+    f"stores.{name}" for name in ("client", "exchange", "transport", "nodes", "slots", "cluster")
+}
 
 FLOOR = {module: floor for floor, modules in HOUSE.items() for module in modules}
 

@@ -22,7 +22,8 @@ from cacheops_lite.core.servers import Servers, in_both, server_at, tag_of
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.stores.client import cluster_seeds, node_client
 from cacheops_lite.stores.cluster import ClusterTransport
-from cacheops_lite.stores.nodes import AsyncNode, SlotMap, SyncNode
+from cacheops_lite.stores.nodes import AsyncNode, SyncNode
+from cacheops_lite.stores.slots import SlotMap
 
 from . import models as m
 from .clusters import Cluster, Node, running

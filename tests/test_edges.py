@@ -23,7 +23,8 @@ from django.db.models.lookups import In, Range
 from django.test import override_settings
 from django.utils import timezone
 
-from cacheops_lite.orm import templates
+from cacheops_lite.core.memo import Sized
+from cacheops_lite.orm import planning, templates
 from cacheops_lite.orm.rawsql import classify
 from cacheops_lite.orm.targets import targets
 
@@ -386,16 +387,18 @@ def test_targets_of_raw_sql(sql: str, tables: str | None) -> None:
     assert targets(sql) == (None if tables is None else set(tables.split()))
 
 
-def test_what_is_remembered_of_parameters_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All shapes of queries together remember a number of plans, and few large ones."""
-    monkeypatch.setattr(templates.filled.small, "size", 5)
-    monkeypatch.setattr(templates.filled.large, "size", 2)
+@override_settings(CACHEOPS_MEMO_SIZE=3)
+def test_what_is_remembered_of_queries_is_bounded() -> None:
+    """All shapes of queries together remember as many plans as CACHEOPS_MEMO_SIZE says."""
     for start in range(12):
         for size in (1, 2, 20):
             rows = m.Author.objects.cache().filter(pk__in=range(start, start + size))
             assert list(rows.all()) == list(rows.all()) == []
-    assert len(templates.filled.small) == 5
-    assert len(templates.filled.large) == 2
+    assert len(planning._plans.small) == len(planning._plans.large) == 3
+    assert len(templates.filled.small) == len(templates.filled.large) == 6
+    for memo, share in planning._memos:
+        sizes = [len(memo.small), len(memo.large)] if isinstance(memo, Sized) else [len(memo)]
+        assert max(sizes) <= share * 3
 
 
 @pytest.mark.skipif(settings.TEST_DB != "sqlite", reason="only SQLite takes both for one table")

@@ -27,7 +27,7 @@ from django.db.models import Avg, Count, F, Func, IntegerField, Max, Prefetch, Q
 from django.db.models.functions import Cast, Coalesce
 
 from cacheops_lite import conf
-from cacheops_lite.orm import explain, fingerprint, reads
+from cacheops_lite.orm import explain, fingerprint, planning, reads
 
 from . import models as m
 from .random_queries import Dice
@@ -155,13 +155,13 @@ def _conversion(expression: Any) -> Any:
     return type(field), repr(field.deconstruct()[2:])
 
 
-def key_of(queryset: Any, op: str, using: str, *, agnostic: bool) -> reads.Plan | None:
+def key_of(queryset: Any, op: str, using: str, *, agnostic: bool) -> planning.Plan | None:
     """The plan, made as if for the first time."""
     kind, packing = ("rows", reads.packing(queryset)) if op == "fetch" else ("single", "")
     compiler = compiler_of(queryset, op, using)
-    for memo in (reads._plans, reads._templates):
+    for memo in (planning._plans, reads._templates):
         memo.clear()
-    return reads.plan_compiler(
+    return planning.plan_compiler(
         compiler, using, replace(PROFILE, db_agnostic=agnostic), kind, packing
     ).plan
 
@@ -306,23 +306,23 @@ def test_pairs_that_are_easily_mistaken(name: str) -> None:
 
 def test_aggregates_of_other_names_or_fields_have_other_keys() -> None:
     """aggregate() packs under names outside of the SQL; what it computes is what is stored."""
-    made: list[reads.Plan] = []
-    plan_compiler = reads.plan_compiler
+    made: list[planning.Plan] = []
+    plan_compiler = planning.plan_compiler
 
-    def watch(*args: Any, **kwargs: Any) -> reads.Attempt:
+    def watch(*args: Any, **kwargs: Any) -> planning.Attempt:
         tried = plan_compiler(*args, **kwargs)
         assert tried.plan is not None
         made.append(tried.plan)
         return tried
 
     posts = m.Post.objects.cache()
-    reads.plan_compiler = watch
+    planning.plan_compiler = watch
     try:
         for asked in (Sum("views"), Avg("views"), Max("views"), Sum("views"), Count("pk")):
             posts.aggregate(a=asked)
         posts.aggregate(a=Sum("views", output_field=models.FloatField()))
     finally:
-        reads.plan_compiler = plan_compiler
+        planning.plan_compiler = plan_compiler
     digests = [plan.digest for plan in made]
     assert digests[0] == digests[3]
     assert len(set(digests)) == 5

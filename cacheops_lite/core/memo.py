@@ -57,10 +57,6 @@ class Recent(Generic[K, V]):
         with self._lock:
             return [(key, cell.value) for key, cell in self._items.items()]
 
-    def pop(self, key: K) -> None:
-        with self._lock:
-            self._items.pop(key, None)
-
     def clear(self) -> None:
         with self._lock:
             self._items.clear()
@@ -84,6 +80,14 @@ class Sized(Generic[K, V]):
         self.parts = parts
         self.small: Recent[K, V] = Recent(size)
         self.large: Recent[K, V] = Recent(min(size, MOST_LARGE))
+
+    @property
+    def size(self) -> int:
+        return self.small.size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self.small.size, self.large.size = size, min(size, MOST_LARGE)
 
     def get(self, key: K) -> V | None:
         value = self.small.get(key)
@@ -138,7 +142,3 @@ class Overdue:
                 for table, tokens in self._tables.items()
                 if all(due <= now for due in tokens.values())
             }
-
-    def clear(self) -> None:
-        with self._lock:
-            self._tables.clear()

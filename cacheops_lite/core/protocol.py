@@ -38,8 +38,6 @@ every command and chooses who goes next.
 
 from __future__ import annotations
 
-import os
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
@@ -57,10 +55,9 @@ from .plans import (
     Transport,
 )
 from .reading import Reading
-from .state import DAY_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
 __all__ = [
     "SERVER_ID",
@@ -83,31 +80,7 @@ T = TypeVar("T")
 
 
 class CacheProtocol(Reading):
-    """The protocol of one process under one prefix.
-
-    ``monotonic`` gives seconds; ``random`` must never repeat itself, also not after a fork.
-    ``mark_ttl_ms`` bounds the time from mark to commit; ``replica_lag_ms`` is how far behind a
-    database replica may be that loads read from.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        random: Callable[[int], bytes] = os.urandom,
-        mark_ttl_ms: int = 10_000,
-        gen_ttl_ms: int = 7 * DAY_MS,
-        replica_lag_ms: int = 0,
-    ) -> None:
-        super().__init__(
-            prefix,
-            monotonic=monotonic,
-            random=random,
-            mark_ttl_ms=mark_ttl_ms,
-            gen_ttl_ms=gen_ttl_ms,
-            replica_lag_ms=replica_lag_ms,
-        )
+    """The protocol of one process under one prefix; how it is made, `State` tells."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 from . import stamps
@@ -21,14 +23,19 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 class State:
-    """Process-local and safe among threads; `forget` makes it as new."""
+    """Process-local and safe among threads; `forget` makes it as new.
+
+    ``monotonic`` gives seconds; ``random`` must never repeat itself, also not after a fork.
+    ``mark_ttl_ms`` bounds the time from mark to commit; ``replica_lag_ms`` is how far behind a
+    database replica may be that loads read from.
+    """
 
     def __init__(
         self,
         prefix: str,
         *,
-        monotonic: Callable[[], float],
-        random: Callable[[int], bytes],
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[int], bytes] = os.urandom,
         mark_ttl_ms: int = 10_000,
         gen_ttl_ms: int = 7 * DAY_MS,
         replica_lag_ms: int = 0,

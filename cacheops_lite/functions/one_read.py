@@ -93,9 +93,9 @@ class OneRead:
             # Nobody waits for what he will not take, nor where the lease decides who computes.
             waits = self._lock and not self._refresh and not (policy and policy.invalidated)
             outcome = await self._cache.aread(
+                transport,
                 self._plan,
                 loading,
-                transport=transport,
                 encode=self._encode,
                 decode=self._decode,
                 timeout=self._timeout + (policy.stale if policy is not None else 0),

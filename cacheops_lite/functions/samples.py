@@ -19,7 +19,7 @@ from django.db import models, router
 from .. import conf, engine
 from ..core.entry import ANY_ROW, Conj
 from ..core.protocol import TablePlan
-from ..orm import queryset, reads, refusals, registry, tables
+from ..orm import choices, planning, reads, refusals, registry, tables
 from ..orm.ranges import TRUE
 from .calls import Unstable, digest, spell
 from .policies import Policy
@@ -160,14 +160,11 @@ def _one(sample: Any, settings: conf.Settings) -> Resolved:
 
 
 def _queryset(sample: Any, profile: conf.Profile) -> Resolved:
-    chosen = queryset.choice(sample)
-    timeout = chosen.timeout if chosen.timeout is not None else profile.timeout
-    lock = chosen.lock if chosen.lock is not None else profile.lock
-    profile = conf.chosen(profile, timeout=timeout, lock=lock)
+    profile = choices.adjusted(profile, choices.choice(sample))
     alias = sample.db
     sample = sample._chain()
     sample.query.select_for_update = False  # it is compiled here, where no transaction may be open
-    tried = reads.attempt(sample._chain().query, alias, profile, "rows", reads.packing(sample))
+    tried = planning.attempt(sample._chain().query, alias, profile, "rows", reads.packing(sample))
     plan = tried.plan
     if plan is None or plan.reason:
         return _coarsely(sample, alias, profile)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import Error
 
-from cacheops_lite.orm.folding import known_collation
+from .folding import known_collation
 
 #: (table, column, collation) of each text column, "rounded" of a moment that is cut or rounded;
 #: SQLite: (table, "", the SQL that made it).

@@ -54,11 +54,7 @@ def true(node: Any) -> Options:
         return _years(node, _YEARS[kind])
     if kind is lookups.Range:
         limits = node.rhs
-        if (
-            not isinstance(limits, (list, tuple))
-            or len(limits) != 2
-            or not all(map(_plain, limits))
-        ):
+        if not _are_two(limits):
             return None
         return _both(_one(node.lhs, ">=", limits[0]), _one(node.lhs, "<=", limits[1]))
     return _one(node.lhs, _OPERATORS[kind], node.rhs) if _plain(node.rhs) else None
@@ -71,17 +67,17 @@ def false(node: Any) -> Options:
     kind = type(node)
     if kind is lookups.Range:
         limits = node.rhs
-        if (
-            not isinstance(limits, (list, tuple))
-            or len(limits) != 2
-            or not all(map(_plain, limits))
-        ):
+        if not _are_two(limits):
             return None
         return [[(node.lhs, "<", limits[0])], [(node.lhs, ">", limits[1])]]
     operator = _OPPOSITE.get(_OPERATORS.get(kind, ""))
     if operator is None or not _plain(node.rhs):
         return None
     return [[(node.lhs, operator, node.rhs)]]
+
+
+def _are_two(limits: Any) -> bool:
+    return isinstance(limits, (list, tuple)) and len(limits) == 2 and all(map(_plain, limits))
 
 
 def _plain(value: Any) -> bool:

@@ -20,12 +20,12 @@ from django.db.models.lookups import In
 from django.db.models.sql.query import Query
 from django.db.models.sql.subqueries import AggregateQuery
 
-from cacheops_lite.core import dnf
-from cacheops_lite.core.entry import ANY_ROW, Conj, conjunction
-from cacheops_lite.orm import dynamic, joins, levels, volatile, walk
-from cacheops_lite.orm.dynamic import Dynamic
-from cacheops_lite.orm.tables import Source, sources
-from cacheops_lite.orm.where import Outer
+from ..core import dnf
+from ..core.entry import Conj, conjunction
+from . import dynamic, joins, levels, volatile, walk
+from .dynamic import Dynamic
+from .tables import Source, sources
+from .where import Outer
 
 #: How many conjunctions a table may have before they are widened.
 LONG_DISJUNCTION: Final = 64
@@ -234,6 +234,3 @@ class _Reading:
         if len(options) < len(exact):
             self.widened.append((table, f"more than {self.limit} conditions"))
         return tuple(sorted(map(conjunction, options)))
-
-
-__all__ = ["ANY_ROW", "LONG_DISJUNCTION", "Conditions", "Dynamic", "analyse"]

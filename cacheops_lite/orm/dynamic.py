@@ -17,8 +17,8 @@ from typing import Any
 
 from django.db.models.expressions import Col, ColPairs
 
-from cacheops_lite.orm import values, walk
-from cacheops_lite.orm.joins import Alias, Pair
+from . import values, walk
+from .joins import Alias, Pair
 
 Column = tuple[str, str]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,7 @@ from django.db.models.sql.constants import SINGLE
 
 from .. import conf, engine
 from ..core.entry import Conj
-from . import queryset as methods
-from . import reads
+from . import choices, planning, reads, singles
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def explain(queryset: Any, op: str) -> Explanation:
     conf.read_ops(op)
     label = queryset.model._meta.label
     settings = conf.current()
-    profile = methods.profile_for(queryset, op)
+    profile = choices.profile_for(queryset, op)
     reason = ""
     if profile is None:
         reason = _why_not(queryset, op, settings)
@@ -95,13 +95,13 @@ def explain(queryset: Any, op: str) -> Explanation:
         kind, packing = str(SINGLE), ""
     else:
         kind, packing = "rows", reads.packing(queryset)
-    tried = reads.attempt(query, queryset.db, profile, kind, packing)
+    tried = planning.attempt(query, queryset.db, profile, kind, packing)
     reason = reason or tried.reason
     if tried.plan is None:
         return Explanation(label, op, False, reason)
     plan = tried.plan
     cache = engine.current()
-    wanted = reads.read_plan(cache, plan, queryset.db, queryset.model._meta.db_table)
+    wanted = planning.read_plan(cache, plan, queryset.db, queryset.model._meta.db_table)
     cached, miss = False, ""
     if settings.active and not plan.reason:
         outcome = cache.peek(wanted, lambda data: cache.codec.bytes_to_rows(data, wanted.entry))
@@ -131,13 +131,9 @@ def _single_query(query: Any, op: str, using: str) -> Any:
         captured.append(compiler.query)
         raise Caught
 
-    token = methods._single.set(catch)
-    try:
-        query.clone().get_aggregation(using, {"__count": Count("*")})
-    except Caught:
-        pass
-    finally:
-        methods._single.reset(token)
+    aggregation = query.clone().get_aggregation
+    with suppress(Caught):
+        singles.asking(aggregation, using, {"__count": Count("*")})(catch)
     return captured[0] if captured else query
 
 
@@ -153,7 +149,7 @@ def _why_not(queryset: Any, op: str, settings: conf.Settings) -> str:
         return "select_for_update()"
     if queryset._for_write:
         return "the queryset is read in order to write"
-    chosen = methods.choice(queryset)
+    chosen = choices.choice(queryset)
     if chosen.ops is not None:
         return f"op {op!r} was not chosen by .cache(ops=…), or .nocache() was called"
     return f"op {op!r} is not in the profile's ops; call .cache()"

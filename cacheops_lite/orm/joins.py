@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from django.db.models.fields.related import ForeignKey
 from django.db.models.sql.constants import INNER, LOUTER
 
-from cacheops_lite.core import dnf
-from cacheops_lite.orm import values, walk
-from cacheops_lite.orm.where import Condition
+from ..core import dnf
+from . import values, walk
+from .where import Condition
 
 Terms = dict[str, str]
 Match = dnf.Conjunct[tuple[str, str]]

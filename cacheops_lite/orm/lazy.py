@@ -294,14 +294,9 @@ def _filtered(queryset: Any, state: dict[str, Any], node: Node) -> Node | None:
         if found is None and not keep_at_once:
             _steps.set(key, _ONCE)
             return None
-        found = _after_filter(queryset, state, node)
+        found = Node(_aside(queryset).query, state["_iterable_class"], state["_fields"])
         _steps.set(key, found)
     for check in audit:
         check(_aside(queryset), found)
     state["_cacheops_node"], state["_deferred_filter"] = found, None
     return found
-
-
-def _after_filter(queryset: Any, state: dict[str, Any], node: Node) -> Node:
-    aside = _aside(queryset)
-    return Node(aside.query, state["_iterable_class"], state["_fields"])

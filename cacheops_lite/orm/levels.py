@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from django.db.models.expressions import Col
 
-from cacheops_lite.core import dnf
-from cacheops_lite.orm import joins, unread, values
-from cacheops_lite.orm.where import ANY, Condition, Outer, WhereReader
+from ..core import dnf
+from . import joins, unread, values
+from .where import ANY, Condition, Outer, WhereReader
 
 
 class Level(NamedTuple):

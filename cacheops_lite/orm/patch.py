@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections as all_connections
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet, signals
@@ -23,12 +24,15 @@ from django.db.models.sql.constants import ROW_COUNT
 
 from . import (
     by_hand,
+    choices,
+    connections,
     follow,
     lazy,
     queryset,
     rawwrites,
     registry,
     shortcut,
+    singles,
     testcases,
     transactions,
     unfinished,
@@ -60,7 +64,7 @@ def install_in_tests() -> None:
     """From here on the transactions of a ``TestCase`` count as absent."""
     _put(_assignments_in_tests(), _installed_in_tests)
     testcases.absent = True
-    for connection in connections.all(initialized_only=True):
+    for connection in all_connections.all(initialized_only=True):
         transactions.commit_in_test(connection)
 
 
@@ -68,7 +72,7 @@ def uninstall_in_tests() -> None:
     """They count again; what they have written is not read from the cache before their end."""
     testcases.absent = False
     _take_back(_installed_in_tests)
-    for connection in connections.all(initialized_only=True):
+    for connection in all_connections.all(initialized_only=True):
         if testcases.alone(connection):
             state = pending(connection)
             state.dirty |= registry.current().tracked
@@ -118,7 +122,7 @@ def _through_queryset(name: str) -> Callable[[Any], Wrapper]:
     """A manager method that calls the queryset's."""
 
     def make(original: Any) -> Wrapper:
-        @wraps(getattr(queryset, name))
+        @wraps(getattr(choices, name))
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             return getattr(self.get_queryset(), name)(*args, **kwargs)
 
@@ -131,7 +135,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     for name in (
         "cache", "nocache", "inplace", "cloning", "invalidated_update", "cache_explain",
     ):  # fmt: skip
-        yield QuerySet, name, _new(getattr(queryset, name))
+        yield QuerySet, name, _new(getattr(choices, name))
         yield BaseManager, name, _through_queryset(name)
     yield RegisterLookupMixin, "_clear_cached_class_lookups", _lookups_changed
     for name in ("register_lookup", "_unregister_lookup"):
@@ -151,7 +155,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield QuerySet, "exists", _around(queryset.exists)
     yield QuerySet, "aggregate", _around(queryset.aggregate)
     yield ForwardManyToOneDescriptor, "get_object", _around(follow.get_object)
-    yield compilers.SQLCompiler, "execute_sql", _around(queryset.execute_sql)
+    yield compilers.SQLCompiler, "execute_sql", _around(singles.execute_sql)
     yield compilers.SQLInsertCompiler, "execute_sql", _around(_insert)
     yield compilers.SQLUpdateCompiler, "execute_sql", _around(_update)
     if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # Django 6.0
@@ -162,14 +166,14 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield CursorWrapper, "callproc", _around(_callproc)
     yield CursorWrapper, "close", lambda original: _close_cursor
     yield CursorWrapper, "__getattr__", _around(_cursor_attribute)
-    yield BaseDatabaseWrapper, "commit", _around(_commit)
-    yield BaseDatabaseWrapper, "rollback", _around(_rollback)
-    yield BaseDatabaseWrapper, "close", _around(_close)
-    yield BaseDatabaseWrapper, "connect", _around(_connect)
-    yield BaseDatabaseWrapper, "set_autocommit", _around(_set_autocommit)
-    yield BaseDatabaseWrapper, "run_and_clear_commit_hooks", _around(_commit_hooks)
-    yield BaseDatabaseWrapper, "savepoint", _around(_savepoint)
-    yield BaseDatabaseWrapper, "savepoint_rollback", _around(_savepoint_rollback)
+    yield BaseDatabaseWrapper, "commit", _around(connections.commit)
+    yield BaseDatabaseWrapper, "rollback", _around(connections.rollback)
+    yield BaseDatabaseWrapper, "close", _around(connections.close)
+    yield BaseDatabaseWrapper, "connect", _around(connections.connect)
+    yield BaseDatabaseWrapper, "set_autocommit", _around(connections.set_autocommit)
+    yield BaseDatabaseWrapper, "run_and_clear_commit_hooks", _around(connections.commit_hooks)
+    yield BaseDatabaseWrapper, "savepoint", _around(connections.savepoint)
+    yield BaseDatabaseWrapper, "savepoint_rollback", _around(connections.savepoint_rollback)
     yield Model, "save_base", _around(by_hand.saving)
     yield Collector, "delete", _around(by_hand.deleting)
     # On the signal objects, not as receivers: Django asks ``has_listeners()`` to choose its fast
@@ -180,7 +184,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
 
 
 def _assignments_in_tests() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
-    yield transaction.Atomic, "__exit__", _around(_leave_atomic)
+    yield transaction.Atomic, "__exit__", _around(connections.leave_atomic)
 
 
 def _lookups_changed(original: Any) -> Any:
@@ -274,71 +278,3 @@ def _cursor_attribute(original: Wrapper, self: Any, name: str) -> Any:
     if name in ("executescript", "stream"):
         return rawwrites.scripting(self, name, attribute)
     return attribute
-
-
-# -- connections -------------------------------------------------------------------------------
-
-
-def _commit(original: Wrapper, self: Any) -> Any:
-    return transactions.settle(self, lambda: original(self))
-
-
-def _rollback(original: Wrapper, self: Any) -> Any:
-    try:
-        return original(self)
-    finally:
-        transactions.rolled_back(self)
-
-
-def _close(original: Wrapper, self: Any) -> Any:
-    try:
-        return original(self)
-    finally:
-        pending(self).forget()
-
-
-def _connect(original: Wrapper, self: Any) -> Any:
-    # A connection that was lost in a transaction took its changes with it.
-    pending(self).reconnected()
-    return original(self)
-
-
-def _commit_hooks(original: Wrapper, self: Any) -> Any:
-    transactions.run_afterwards(self)
-    return original(self)
-
-
-def _set_autocommit(original: Wrapper, self: Any, autocommit: bool, *args: Any, **kw: Any) -> Any:
-    state = pending(self)
-    if not autocommit:
-        # Only ``atomic`` asks for a BEGIN at once.
-        forced = args[0] if args else kw.get("force_begin_transaction_with_broken_autocommit")
-        state.by_atomic = bool(forced)
-    elif not self.in_atomic_block:
-        state.manual = False
-        if state.dirty or state.raw:
-            # Drivers commit what is open when autocommit is switched on.
-            return transactions.settle(self, lambda: original(self, autocommit, *args, **kw))
-    return original(self, autocommit, *args, **kw)
-
-
-def _leave_atomic(original: Wrapper, self: Any, *exc_info: Any) -> None:
-    try:
-        original(self, *exc_info)
-    finally:
-        transactions.commit_in_test(transaction.get_connection(self.using))
-        if self._from_testcase:
-            for forget in testcases.on_rollback:
-                forget()
-
-
-def _savepoint(original: Wrapper, self: Any) -> Any:
-    sid = original(self)
-    pending(self).savepoint_began(sid)
-    return sid
-
-
-def _savepoint_rollback(original: Wrapper, self: Any, sid: Any) -> Any:
-    result = original(self, sid)
-    pending(self).savepoint_rolled_back(sid)
-    return result

@@ -1,4 +1,4 @@
-"""One read of the ORM through the cache: may it, under which key, on what it depends, what it is.
+"""One read of the ORM through the cache: from what was learnt of its query, or planned anew.
 
 The same path serves rows (``fetch``, ``get``) and single results (``count``, ``exists``,
 ``aggregate``, which Django asks for as one row); they differ in how the query is run.
@@ -7,52 +7,19 @@ The same path serves rows (``fetch``, ``get``) and single results (``count``, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.utils.asyncio import async_unsafe
 
 from .. import conf, counters, engine, pulse, signals
 from ..core.entry import ANY_ROW, Conj
 from ..core.memo import Recent, Sized
-from ..core.protocol import Outcome, ReadPlan, TablePlan
-from . import (
-    collations,
-    conditions,
-    fingerprint,
-    lazy,
-    refusals,
-    registry,
-    rows,
-    scope,
-    shortcut,
-    templates,
-    values,
-)
+from ..core.protocol import Outcome
+from . import lazy, planning, refusals, rows, scope, shortcut, templates, values
+from .planning import Attempt, Plan, read_plan
 from .shapes import Shape, shape_of
-
-
-class Plan(NamedTuple):
-    """What is known of a query shape with its parameters: kept in the memo of the process."""
-
-    digest: bytes
-    tables: dict[str, tuple[Conj, ...]]
-    dynamic: tuple[conditions.Dynamic, ...]
-    reason: str
-    widened: tuple[tuple[str, str], ...]
-
-
-class Attempt(NamedTuple):
-    """A query compiled and planned, ready to be read through the cache or explained."""
-
-    compiler: Any
-    plan: Plan | None
-    reason: str
-    sql_hash: Any = None
-    params: tuple[Any, ...] = ()
 
 
 class Hot(NamedTuple):
@@ -78,16 +45,12 @@ class _Unencodable(Exception):
         self.rows = found
 
 
-_plans: Sized[bytes, Plan] = Sized(4096, templates.parts)
 #: What compiling one query of a shape taught (templates.py).
 _templates: Recent[Any, templates.Template] = Recent(4096)
-#: Plans under the names that keys carry; not kept where a prefix function decides at each call.
-_ready: Sized[bytes, ReadPlan] = Sized(8192, ReadPlan.parts)
 #: (node, method, its arguments …) -> all that is needed to answer.
 _hot: Sized[Any, Hot] = Sized(8192, lambda hot: templates.parts(hot.plan))
-for _memo in (_plans, _templates, templates.filled, _ready, _hot):
-    conf.on_reset(_memo.clear)
-    collations.on_forget(_memo.clear)
+planning.remember(_templates, 1)
+planning.remember(_hot, 2)
 
 #: Looked up here for the hit path; the dict stays the same one.
 _lines = counters.lines
@@ -100,73 +63,6 @@ audit: list[Callable[[Any, str, conf.Profile, str, Plan], None]] = []
 @async_unsafe("You cannot call this from an async context - use a thread or sync_to_async.")
 def _forbid_event_loop() -> None:
     """Raise as the database would, on a hit too."""
-
-
-def attempt(query: Any, using: str, profile: conf.Profile, kind: str, packing: str) -> Attempt:
-    """Compile and plan a query that is about to be run on its own compiler."""
-    return plan_compiler(query.get_compiler(using), using, profile, kind, packing)
-
-
-def plan_compiler(
-    compiler: Any, using: str, profile: conf.Profile, kind: str, packing: str
-) -> Attempt:
-    """Plan what a compiler is about to run. Errors of the SQL are left to Django."""
-    try:
-        sql, params = compiler.as_sql()
-    except (EmptyResultSet, FullResultSet):
-        return Attempt(compiler, None, "the database is not asked (empty result)")
-    compiled = (sql, params)
-    compiler.as_sql = lambda *args, **kwargs: compiled  # compiling again would cost a query's time
-    params = tuple(params)
-    alias = "" if profile.db_agnostic else using
-    try:
-        sql_hash = fingerprint.text_hash(compiler, sql, alias, kind, packing)
-        digest = fingerprint.digest(sql_hash, params)
-    except fingerprint.Unspellable as why:
-        return Attempt(compiler, None, str(why))
-    plan = _plans.get(digest)
-    if plan is None:
-        if not collations.known(compiler.connection):
-            return Attempt(compiler, None, "the database does not tell its collations")
-        plan = _make_plan(compiler, sql, digest)
-        _plans.set(digest, plan)
-    reason = plan.reason or refusals.read_refusal(using, plan.tables)
-    return Attempt(compiler, plan, reason, sql_hash, params)
-
-
-def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:
-    found = conditions.analyse(compiler, sql, conf.current().long_disjunction)
-    reason = found.reason
-    tables = dict(found.tables)
-    for dynamic in found.dynamic:
-        tables.setdefault(dynamic.table, ())
-    if not reason and not tables:
-        reason = "no table to depend on"
-    untracked = sorted(set(tables) - registry.current().tracked)
-    if not reason and untracked:
-        reason = f"tables that are not tracked: {', '.join(untracked)}"
-    return Plan(digest, tables, found.dynamic, reason, found.widened)
-
-
-def read_plan(cache: engine.Engine, plan: Plan, using: str, main: str) -> ReadPlan:
-    """The plan under the names that keys carry."""
-    fixed = isinstance(cache.settings.prefix, str)
-    ready = _ready.get(plan.digest) if fixed else None
-    if ready is None:
-        dynamic = {item.table for item in plan.dynamic}
-        tables = tuple(
-            TablePlan(cache.table(table, using), conjs, table in dynamic)
-            for table, conjs in plan.tables.items()
-        )
-        digest = plan.digest
-        if not fixed:
-            # A shared main table joined to a tenant's: each tenant has an entry of its own.
-            names = "\0".join(table.table for table in tables)
-            digest = blake2b(names.encode(), key=digest, digest_size=len(digest)).digest()
-        ready = ReadPlan(cache.entry_key(cache.table(main, using), digest), tables)
-        if fixed:
-            _ready.set(plan.digest, ready)
-    return ready
 
 
 def through(
@@ -290,13 +186,13 @@ def fetch(
     packs = packing(queryset)
     quick = quick_plan(shape, key, query, using, profile, packs)
     if quick is not None:
-        _keep(place, shape, key, Hot(*quick), shown)
+        _keep(place, shape, key, quick, shown)
         outcome = through(
             quick.plan, model, using, profile, op,
             lambda: rows.load_rows(query.get_compiler(using)),
         )  # fmt: skip
         return rows.produce(queryset, quick.produce, outcome.value)
-    tried = attempt(query, using, profile, "rows", packs)
+    tried = planning.attempt(query, using, profile, "rows", packs)
     if shape is not None and tried.plan is not None and not tried.plan.reason:
         made = learn(shape, key, tried)
         if made is not None:
@@ -396,7 +292,7 @@ def get(
 
 def quick_plan(
     shape: Shape | None, key: Any, query: Any, using: str, profile: conf.Profile, packs: str
-) -> templates.Quick | None:
+) -> Hot | None:
     """The plan of a query of a known shape that may be read now, without compiling it."""
     template = _templates.get(key) if shape is not None else None
     if shape is None or template is None:
@@ -406,7 +302,7 @@ def quick_plan(
         return None
     for check in audit:
         check(query, using, profile, packs, plan)
-    return templates.Quick(plan, template.produce)
+    return Hot(plan, template.produce)
 
 
 def learn(shape: Shape, key: Any, tried: Attempt) -> templates.Template | None:

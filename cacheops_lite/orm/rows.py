@@ -30,15 +30,8 @@ def evaluate(queryset: Any, compiler: Any) -> list[Any]:
 
 def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
     """What iterating the queryset gives for these rows; the database is not asked."""
-
-    def execute_sql(*args: Any, **kwargs: Any) -> Rows:
-        return rows
-
-    def results_iter(*args: Any, **kwargs: Any) -> Any:
-        return iter(rows)
-
-    compiler.execute_sql = execute_sql
-    compiler.results_iter = results_iter
+    compiler.execute_sql = lambda *args, **kwargs: rows
+    compiler.results_iter = lambda *args, **kwargs: iter(rows)
     return evaluate(queryset, compiler)
 
 

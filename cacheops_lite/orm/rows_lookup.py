@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from django.db import DataError
 from django.db.models import F, TextField
-from django.db.models.expressions import Col
 from django.db.models.functions import Cast
-from django.db.models.lookups import Exact
 from django.db.models.sql.constants import MULTI
 from django.db.models.sql.query import Query
 
 from .. import conf
 from ..core.memo import Recent
-from . import predicates, values, volatile, walk
+from . import predicates, values
+from .matching import key_of, same_rows_again, single_table
 from .pending import open_transaction, pending
 from .ranges import Row
 from .rows import Converter, converted
@@ -51,8 +49,8 @@ class Lookup:
         plain.select_related = False
         plain.clear_ordering(force=True)
         plain.get_initial_alias()
-        sure = _same_rows_again(plain)
-        if sure and _single_table(plain):
+        sure = same_rows_again(plain)
+        if sure and single_table(plain):
             return self._run(plain, lock=True, changes_keys=changes_keys)
         inner = plain
         inner.clear_select_clause()
@@ -265,9 +263,6 @@ class Statement(NamedTuple):
 _statements: Recent[tuple[Any, ...], Statement] = Recent(512)
 conf.on_reset(_statements.clear)
 
-#: Keys whose value in a statement is the value of the row that it finds, and their bits.
-_PLAIN_KEYS = {"AutoField": 31, "BigAutoField": 63, "SmallAutoField": 15, "UUIDField": 0}
-
 
 def _statement(compiler: Any, texts: Mapping[str, int]) -> Statement:
     sql, _ = compiler.as_sql()
@@ -277,46 +272,3 @@ def _statement(compiler: Any, texts: Mapping[str, int]) -> Statement:
 
 def _lock_kind(connection: Any, changes_keys: bool) -> str:
     return "sqlite" if connection.vendor == "sqlite" else "key" if changes_keys else "row"
-
-
-def key_of(query: Any, model: Any) -> Any | None:
-    """The primary key that is all of a statement's condition; ``None`` if there is more to it."""
-    children, pk = query.where.children, model._meta.pk
-    if len(children) != 1 or query.where.negated or len(query.alias_map) > 1:
-        return None
-    leaf = children[0]
-    exact = isinstance(leaf, Exact) and type(leaf).__module__ == Exact.__module__
-    if not exact or type(leaf.lhs) is not Col or leaf.lhs.target is not pk:
-        return None
-    bits = _PLAIN_KEYS.get(pk.get_internal_type())
-    key = leaf.rhs
-    if bits is None or not type(pk).__module__.startswith("django."):
-        return None
-    if type(key) is int:
-        return key if -(1 << bits) <= key < 1 << bits else None  # else Django asks nobody
-    return key if type(key) is UUID else None
-
-
-def _single_table(query: Any) -> bool:
-    """Whether the conditions look only at the table that is written."""
-    active = [alias for alias, count in query.alias_refcount.items() if count]
-    return (
-        len(active) <= 1
-        and not query.extra_tables
-        and not query.combinator
-        and query.group_by is None
-        and not query.is_sliced
-        and not any(isinstance(node, Query) for node in _conditions(query))
-    )
-
-
-def _same_rows_again(query: Any) -> bool:
-    """Whether the conditions hold for the same rows when they are asked again at once."""
-    return not any(
-        volatile.why_expression(node) or volatile.own_sql(node) for node in _conditions(query)
-    )
-
-
-def _conditions(query: Any) -> Iterator[Any]:
-    """All that the WHERE clause is made of, and the annotations that it may refer to."""
-    return walk.nodes([query.where, *query.annotations.values()])

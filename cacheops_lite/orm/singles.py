@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -12,13 +13,43 @@ from django.db.models.sql.constants import SINGLE
 from django.db.models.sql.query import Query
 
 from .. import conf, counters
-from . import lazy, reads, rows, walk
+from . import lazy, planning, reads, rows, walk
 from .shapes import shape_of
 
 #: What an aggregate may be made of for its SQL to hang on nothing but itself (no time zone).
 _STEADY = frozenset({Avg, Count, Max, Min, Sum, Col, Star})
 
-Ask = Callable[[Callable[[Any, Callable[[], Any]], Any]], Any]
+#: Runs a one-row query: given its compiler, and what runs it as Django does.
+Hook = Callable[[Any, Callable[[], Any]], Any]
+#: Runs Django's method, and hands its one-row query to a hook.
+Ask = Callable[[Hook], Any]
+
+_hook: ContextVar[Hook | None] = ContextVar("cacheops_lite_hook", default=None)
+
+
+def asking(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
+    """What calls a method of Django's for a hook."""
+
+    def ask(hook: Hook) -> Any:
+        token = _hook.set(hook)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _hook.reset(token)
+
+    return ask
+
+
+def execute_sql(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """``SQLCompiler.execute_sql``: the one-row query goes to the hook that waits for it."""
+    hook = _hook.get()
+    if hook is None or (args[0] if args else kwargs.get("result_type")) != SINGLE:
+        return original(self, *args, **kwargs)
+    token = _hook.set(None)
+    try:
+        return hook(self, lambda: original(self, *args, **kwargs))
+    finally:
+        _hook.reset(token)
 
 
 class Single:
@@ -27,10 +58,10 @@ class Single:
     def __init__(self, model: Any, using: str, profile: conf.Profile, op: str) -> None:
         self.model, self.using, self.profile, self.op = model, using, profile, op
         #: What was compiled and run, for learning its template.
-        self.tried: reads.Attempt | None = None
+        self.tried: planning.Attempt | None = None
 
     def __call__(self, compiler: Any, execute: Callable[[], Any]) -> Any:
-        tried = self.tried = reads.plan_compiler(compiler, self.using, self.profile, SINGLE, "")
+        tried = self.tried = planning.plan_compiler(compiler, self.using, self.profile, SINGLE, "")
         if tried.plan is None or tried.reason:
             line = counters.line(self.model, self.op)
             counters.add(line.uncached, tried.reason, counters.MOST_REASONS)
@@ -63,10 +94,7 @@ def _recorded(ask: Ask) -> rows.Rows:
 
 
 def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
-    """``count()`` or ``exists()`` through the cache.
-
-    ``ask(hook)`` runs Django's method and hands its one-row query to ``hook``.
-    """
+    """``count()`` or ``exists()`` through the cache."""
     using, model = queryset.db, queryset.model
     node = lazy.node_of(queryset)
     place: Any = None

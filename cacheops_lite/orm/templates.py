@@ -8,7 +8,7 @@ traced to one parameter. Otherwise the plan is kept for these very parameters.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import lookups
@@ -34,13 +34,6 @@ Term = tuple[str, str | None, tuple[int, int]]
 
 #: What ``exists()`` selects.
 _EXISTS = [fingerprint.spell_param(1)]
-
-
-class Quick(NamedTuple):
-    """A query known without compiling it."""
-
-    plan: Any
-    produce: Produce
 
 
 def parts(plan: Any) -> int:

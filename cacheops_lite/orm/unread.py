@@ -9,8 +9,8 @@ from django.db.models.expressions import Col, ColPairs, ExpressionWrapper, Subqu
 from django.db.models.lookups import IsNull, Lookup
 from django.db.models.sql.query import Query
 
-from cacheops_lite.core import dnf
-from cacheops_lite.orm import values
+from ..core import dnf
+from . import values
 
 
 class Notes(list[tuple[str, str]]):

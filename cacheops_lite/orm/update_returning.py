@@ -21,8 +21,9 @@ from django.db import Error
 
 from .. import conf
 from . import collations
+from .matching import key_of
 from .ranges import Row
-from .rows_lookup import Lookup, Statement, key_of
+from .rows_lookup import Lookup, Statement
 
 _PLAIN = """
     SELECT c.relname

@@ -15,9 +15,9 @@ from django.db import connections, models
 from django.utils import timezone as django_timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from cacheops_lite import conf
-from cacheops_lite.orm import collations
-from cacheops_lite.orm.folding import fold, known_collation
+from .. import conf
+from . import collations
+from .folding import fold, known_collation
 
 #: The text of NULL; no value is spelt in upper case.
 NULL: Final = "NULL"

@@ -12,7 +12,7 @@ from django.db.models.functions import Now, Random
 from django.db.models.lookups import Lookup
 from django.db.models.sql.where import ExtraWhere
 
-from cacheops_lite.orm.tables import tokens
+from .tables import tokens
 
 _CLASSES: Final = (Now, Random)
 #: Names of classes that only some versions of Django or optional apps have.

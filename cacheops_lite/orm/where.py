@@ -24,8 +24,8 @@ from django.db.models.functions import TruncDate
 from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull, Lookup
 from django.db.models.sql.where import AND, OR, XOR, NothingNode, WhereNode
 
-from cacheops_lite.core import dnf
-from cacheops_lite.orm import comparisons, ranges, unread, values
+from ..core import dnf
+from . import comparisons, ranges, unread, values
 
 #: A column of one table in the query.
 Key = tuple[str, str]

@@ -19,6 +19,7 @@ from ..exceptions import StoreUnavailable
 from ..functions import decorators
 from ..functions.backend import CacheMiss
 from ..functions.times import NO_TIMEOUT, seconds
+from ..prefixes import PrefixQuery
 from ..stores.cluster import transport_over
 from .base import BaseCache, Timeout
 
@@ -123,7 +124,7 @@ class RedisCache(BaseCache):
         cache = engine.current()
         prefix = cache.settings.prefix
         if not isinstance(prefix, str):
-            prefix = prefix(engine.PrefixQuery([], []))
+            prefix = prefix(PrefixQuery([], []))
         # The hash tag keeps a value and its version in one slot of a cluster.
         return f"{prefix}simple:{{{quote(str(cache_key), safe=_SAFE)}}}".encode()
 

@@ -11,22 +11,20 @@ We ask the nodes ourselves instead of ``redis.cluster.RedisCluster`` for the rea
 from __future__ import annotations
 
 import asyncio
-import time
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redis.cluster import RedisCluster
-from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
 from ..core.protocol import Answer, Reply, Script
 from ..core.servers import Servers, tag_of
 from ..exceptions import StoreUnavailable
-from .nodes import Address, AsyncNode, Redirected, SlotMap, SyncNode
+from .nodes import AsyncNode, Redirected, SyncNode
+from .slots import Address, Slots
 from .transport import AsyncTransport, SyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Collection, Coroutine, Mapping, Sequence
 
     from .exchange import Command
 
@@ -34,34 +32,10 @@ if TYPE_CHECKING:
 HOPS = 5
 #: Seconds to wait for a key that is moving between two nodes at this moment.
 MOVING = 0.02
-#: Seconds between two questions for the map while nodes do not answer.
-MAP_AGE = 1.0
 
 
-class ClusterTransport:
-    """The transport over all nodes. ``make_node`` makes the transport to one of them.
-
-    ``seeds`` are the nodes that are asked first for the map of slots. An event loop has a
-    transport of its own, as over a single server.
-    """
-
-    def __init__(
-        self,
-        seeds: Sequence[Address],
-        make_node: Callable[[Address], SyncNode | AsyncNode],
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._seeds = list(seeds)
-        self._make_node = make_node
-        self._monotonic = monotonic
-        self._nodes: dict[Address, SyncNode | AsyncNode] = {}
-        self._map = SlotMap([], [])
-        #: Slots that a node has just told to be elsewhere, until the map is asked for again.
-        self._moved: dict[int, Address] = {}
-        self._tags: dict[bytes, int] = {}
-        self._asked = float("-inf")
-        self._outdated = True
+class ClusterTransport(Slots):
+    """The transport over all nodes; an event loop has one of its own, as over a single server."""
 
     # -- the transport
 
@@ -181,17 +155,6 @@ class ClusterTransport:
         """Let some time pass."""
         await (await self._anyone()).sleep(seconds)
 
-    async def primaries(self) -> dict[str, SyncNode | AsyncNode]:
-        """The nodes that serve slots now, by ``host:port``."""
-        await self._look_up()
-        serving = dict.fromkeys(at for _, at in self._map.ranges)
-        return {f"{host}:{port}": self._known((host, port)) for host, port in serving}
-
-    def serves(self, key: bytes) -> SyncNode | AsyncNode | None:
-        """The node of a key, as far as the map is known."""
-        address = self._map.find(key_slot(tag_of(key)))
-        return None if address is None else self._known(address)
-
     def close(self) -> None:
         """Close the pooled sockets, of synchronous callers."""
         for node in self._nodes.values():
@@ -253,56 +216,6 @@ class ClusterTransport:
         if errors:
             raise errors[0]
         return None
-
-    # -- the map
-
-    def _slot(self, tag: bytes) -> int:
-        slot = self._tags.get(tag)
-        if slot is None:
-            if len(self._tags) > 10_000:  # tags are tables, but for keys without one
-                self._tags.clear()
-            slot = self._tags[tag] = key_slot(tag)
-        return slot
-
-    async def _node(self, slot: int) -> SyncNode | AsyncNode:
-        # Without any map everybody asks; with an old one, one caller every now and then.
-        if self._outdated and not (self._map.starts and self._monotonic() < self._asked + MAP_AGE):
-            await self._look_up()
-        address = self._moved.get(slot) or self._map.find(slot)
-        if address is None:
-            self._outdated = True
-            raise StoreUnavailable(f"Redis Cluster: no node serves slot {slot}")
-        return self._known(address)
-
-    def _known(self, address: Address) -> SyncNode | AsyncNode:
-        node = self._nodes.get(address)
-        if node is None:
-            node = self._nodes[address] = self._make_node(address)
-        return node
-
-    async def _anyone(self) -> SyncNode | AsyncNode:
-        return next(iter(self._nodes.values()), None) or self._known(self._seeds[0])
-
-    async def _look_up(self) -> None:
-        """Ask for the map: those who served slots first, then the seeds."""
-        self._asked = self._monotonic()
-        serving = dict.fromkeys(at for _, at in self._map.ranges)
-        reason = "no seeds"
-        for address in dict.fromkeys(chain(serving, self._seeds)):
-            try:
-                found = SlotMap.parse(await self._known(address).slots(), address)
-            except StoreUnavailable as error:
-                reason = str(error)
-                continue
-            except (ValueError, TypeError, IndexError) as error:
-                reason = f"CLUSTER SLOTS of {address[0]}:{address[1]}: {error}"
-                continue
-            if found.starts:
-                self._map, self._moved, self._outdated = found, {}, False
-                return
-            reason = f"{address[0]}:{address[1]} knows of no slots"
-        if not self._map.starts:
-            raise StoreUnavailable(f"Redis Cluster: {reason}")
 
 
 def _in_turns(several: Sequence[Coroutine[Any, Any, None]]) -> list[Exception]:

@@ -29,7 +29,7 @@ from .replies import fits
 from .scripts import SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
 log = logging.getLogger("cacheops_lite")
 
@@ -66,6 +66,15 @@ class Identity:
 
 class RedisTransport:
     """All that has no colour. A connection with unread replies never returns to the pool."""
+
+    # What has one: a connection is borrowed, tried, written to, read from, and cut or released.
+    sleep: Callable[[float], Awaitable[None]]
+    _borrow: Callable[[], Awaitable[Any]]
+    _check: Callable[[Any], Awaitable[None]]
+    _send: Callable[[Any, Any], Awaitable[None]]
+    _read: Callable[[Any], Awaitable[Any]]
+    _cut: Callable[[Any], Awaitable[None]]
+    _release: Callable[[Any], Awaitable[None]]
 
     def __init__(
         self, client: Any, *, breaker: Breaker | None = None, keeps_data: bool = False
@@ -151,9 +160,6 @@ class RedisTransport:
                 answers[index] = Answer(value, server)
         self._raise([answer.value for answer in answers])
         return answers
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
 
     # -- the exchange
 
@@ -269,26 +275,6 @@ class RedisTransport:
         """Raise if redis-py has connected anew while it sent: perhaps to another server (A8)."""
         if connection.cacheops_identity.server != server:
             raise Disconnected("the socket was closed behind our back")
-
-    # -- what has a colour
-
-    async def _borrow(self) -> Any:
-        raise NotImplementedError
-
-    async def _check(self, connection: Any) -> None:
-        raise NotImplementedError
-
-    async def _send(self, connection: Any, data: Any) -> None:
-        raise NotImplementedError
-
-    async def _read(self, connection: Any) -> Any:
-        raise NotImplementedError
-
-    async def _cut(self, connection: Any) -> None:
-        raise NotImplementedError
-
-    async def _release(self, connection: Any) -> None:
-        raise NotImplementedError
 
 
 def unlike(command: Command, reply: Any) -> str:

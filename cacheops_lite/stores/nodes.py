@@ -1,13 +1,8 @@
-"""One node of a Redis Cluster, and the map that says which node has which slot.
-
-The map is the reply to ``CLUSTER SLOTS`` of the Redis Cluster specification
-(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
-"""
+"""One node of a Redis Cluster: a server that says where the keys are that it does not have."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import (
     AskError,
@@ -23,11 +18,9 @@ from .exchange import RedisTransport
 from .transport import AsyncTransport, SyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .exchange import Command
-
-Address = tuple[str, int]
 
 #: How such an answer begins. Before redis-py 5.1 a client of one node does not tell them apart.
 _ELSEWHERE: dict[str, type[ResponseError]] = {
@@ -109,30 +102,3 @@ class SyncNode(Node, SyncTransport):
 
 class AsyncNode(Node, AsyncTransport):
     """A node for the callers of one event loop."""
-
-
-class SlotMap(NamedTuple):
-    """Ranges of slots, each from its start on, and the primary that serves it."""
-
-    starts: list[int]
-    ranges: list[tuple[int, Address]]
-
-    @classmethod
-    def parse(cls, reply: Iterable[Any], asked: Address) -> SlotMap:
-        """Read the reply to CLUSTER SLOTS; a node without a name is the one that was asked."""
-        found = sorted(
-            (int(start), int(end), (_text(primary[0]) or asked[0], int(primary[1])))
-            for start, end, primary, *_ in reply
-        )
-        return cls([start for start, _, _ in found], [(end, at) for _, end, at in found])
-
-    def find(self, slot: int) -> Address | None:
-        """The primary of a slot; None if nobody serves it."""
-        index = bisect_right(self.starts, slot) - 1
-        if index < 0 or self.ranges[index][0] < slot:
-            return None
-        return self.ranges[index][1]
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else (name or "")

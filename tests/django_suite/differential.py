@@ -21,7 +21,7 @@ from django.db import connections
 from django.test import TransactionTestCase
 
 from cacheops_lite import engine
-from cacheops_lite.orm import lazy, reads, rows, rows_lookup, singles, writes
+from cacheops_lite.orm import lazy, planning, reads, rows, rows_lookup, singles, writes
 from cacheops_lite.orm.pending import open_transaction
 from tests import auditing
 
@@ -201,9 +201,9 @@ def _look_again_after_tests(recorder: Recorder) -> None:
 
 
 def _note_reasons(recorder: Recorder) -> None:
-    plan_compiler = reads.plan_compiler
+    plan_compiler = planning.plan_compiler
 
-    def planned(*args: Any, **kwargs: Any) -> reads.Attempt:
+    def planned(*args: Any, **kwargs: Any) -> planning.Attempt:
         tried = plan_compiler(*args, **kwargs)
         if tried.reason:
             recorder.bypassed[tried.reason] += 1
@@ -223,7 +223,7 @@ def _note_reasons(recorder: Recorder) -> None:
         except AssertionError as difference:
             recorder.said("", f"STEP: {difference}")
 
-    reads.plan_compiler = planned
+    planning.plan_compiler = planned
     reads.audit.append(check_quick)
     lazy.audit.append(check_step)
     lazy.keep_at_once = True

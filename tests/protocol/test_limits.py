@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cacheops_lite.core import ensuring, memo, reading, stamps, state, writing
+from cacheops_lite.core import ensuring, memo, reading, stamps, state, touching
 from cacheops_lite.core.entry import UNKNOWN, Change, conjunction
 from cacheops_lite.core.protocol import (
     Answer,
@@ -67,7 +67,7 @@ class TestLimits:
 
     def test_too_many_keys(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
         """Past a limit the gen stands in for the keys."""
-        monkeypatch.setattr(writing, "MOST_KEYS", 5)
+        monkeypatch.setattr(touching, "MOST_KEYS", 5)
         plan = process.plan(BOOKS_A)
         process.read(plan)
         process.write(*[moved(f"o{number}", f"n{number}") for number in range(5)])

@@ -10,7 +10,7 @@ from cacheops_lite.core.ensuring import Fixed, Shape, View, Want
 from cacheops_lite.core.entry import ANY_ROW, Change, Conj
 from cacheops_lite.core.plans import Ticket
 from cacheops_lite.core.protocol import Answer, CacheProtocol
-from cacheops_lite.core.writing import Seen, Touched
+from cacheops_lite.core.touching import Seen, Touched
 from cacheops_lite.stores.memory import MemoryStore
 
 from .actors import Set, read, write

@@ -1,0 +1,124 @@
+"""Compiling a query and planning its read: its key, what it depends on, or why it is not cached."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from django.core.exceptions import EmptyResultSet, FullResultSet
+
+from .. import conf, engine
+from ..core.entry import Conj
+from ..core.memo import Recent, Sized
+from ..core.protocol import ReadPlan, TablePlan
+from . import collations, conditions, fingerprint, refusals, registry, templates
+from .dynamic import Dynamic
+
+
+class Plan(NamedTuple):
+    """What is known of a query shape with its parameters: kept in the memo of the process."""
+
+    digest: bytes
+    tables: dict[str, tuple[Conj, ...]]
+    dynamic: tuple[Dynamic, ...]
+    reason: str
+    widened: tuple[tuple[str, str], ...]
+
+
+class Attempt(NamedTuple):
+    """A query compiled and planned, ready to be read through the cache or explained."""
+
+    compiler: Any
+    plan: Plan | None
+    reason: str
+    sql_hash: Any = None
+    params: tuple[Any, ...] = ()
+
+
+_plans: Sized[bytes, Plan] = Sized(4096, templates.parts)
+#: Plans under the names that keys carry; not kept where a prefix function decides at each call.
+_ready: Sized[bytes, ReadPlan] = Sized(8192, ReadPlan.parts)
+
+#: What remembers plans, and how many for each one of ``CACHEOPS_MEMO_SIZE``.
+_memos: list[tuple[Recent[Any, Any] | Sized[Any, Any], int]] = []
+
+
+def remember(memo: Recent[Any, Any] | Sized[Any, Any], share: int) -> None:
+    """Have a memo of plans forget them when they may be others, and be as large as it should."""
+    conf.on_reset(memo.clear)
+    collations.on_forget(memo.clear)
+    _memos.append((memo, share))
+
+
+remember(_plans, 1)
+remember(_ready, 2)
+remember(templates.filled, 2)
+
+
+def attempt(query: Any, using: str, profile: conf.Profile, kind: str, packing: str) -> Attempt:
+    """Compile and plan a query that is about to be run on its own compiler."""
+    return plan_compiler(query.get_compiler(using), using, profile, kind, packing)
+
+
+def plan_compiler(
+    compiler: Any, using: str, profile: conf.Profile, kind: str, packing: str
+) -> Attempt:
+    """Plan what a compiler is about to run. Errors of the SQL are left to Django."""
+    try:
+        sql, params = compiler.as_sql()
+    except (EmptyResultSet, FullResultSet):
+        return Attempt(compiler, None, "the database is not asked (empty result)")
+    compiled = (sql, params)
+    compiler.as_sql = lambda *args, **kwargs: compiled  # compiling again would cost a query's time
+    params = tuple(params)
+    alias = "" if profile.db_agnostic else using
+    try:
+        sql_hash = fingerprint.text_hash(compiler, sql, alias, kind, packing)
+        digest = fingerprint.digest(sql_hash, params)
+    except fingerprint.Unspellable as why:
+        return Attempt(compiler, None, str(why))
+    plan = _plans.get(digest)
+    if plan is None:
+        if not collations.known(compiler.connection):
+            return Attempt(compiler, None, "the database does not tell its collations")
+        for memo, share in _memos:
+            memo.size = share * conf.current().memo_size
+        plan = _make_plan(compiler, sql, digest)
+        _plans.set(digest, plan)
+    reason = plan.reason or refusals.read_refusal(using, plan.tables)
+    return Attempt(compiler, plan, reason, sql_hash, params)
+
+
+def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:
+    found = conditions.analyse(compiler, sql, conf.current().long_disjunction)
+    reason = found.reason
+    tables = dict(found.tables)
+    for dynamic in found.dynamic:
+        tables.setdefault(dynamic.table, ())
+    if not reason and not tables:
+        reason = "no table to depend on"
+    untracked = sorted(set(tables) - registry.current().tracked)
+    if not reason and untracked:
+        reason = f"tables that are not tracked: {', '.join(untracked)}"
+    return Plan(digest, tables, found.dynamic, reason, found.widened)
+
+
+def read_plan(cache: engine.Engine, plan: Plan, using: str, main: str) -> ReadPlan:
+    """The plan under the names that keys carry."""
+    fixed = isinstance(cache.settings.prefix, str)
+    ready = _ready.get(plan.digest) if fixed else None
+    if ready is None:
+        dynamic = {item.table for item in plan.dynamic}
+        tables = tuple(
+            TablePlan(cache.table(table, using), conjs, table in dynamic)
+            for table, conjs in plan.tables.items()
+        )
+        digest = plan.digest
+        if not fixed:
+            # A shared main table joined to a tenant's: each tenant has an entry of its own.
+            names = "\0".join(table.table for table in tables)
+            digest = blake2b(names.encode(), key=digest, digest_size=len(digest)).digest()
+        ready = ReadPlan(cache.entry_key(cache.table(main, using), digest), tables)
+        if fixed:
+            _ready.set(plan.digest, ready)
+    return ready
