@@ -32,6 +32,7 @@ class Profile:
     lock: bool = False
     db_agnostic: bool = False
     cache_on_save: bool | str = False
+    local_get: bool = False
     #: "app.model" labels: a write of one of them is a write of this model's table too.
     depends_on: tuple[str, ...] = ()
     #: What ``update()`` and ``delete()`` do: look the "rows" up (to a limit), or drop the "table".
@@ -93,6 +94,7 @@ def _profile(pattern: str, options: Mapping[str, Any]) -> Profile:
         lock=bool(options.get("lock", False)),
         db_agnostic=bool(options.get("db_agnostic", False)),
         cache_on_save=options.get("cache_on_save", False),
+        local_get=bool(options.get("local_get", False)),
         depends_on=tuple(str(label).lower() for label in depends_on),
         mass=options.get("mass", "rows"),
         triggers=bool(options.get("triggers", False)),
