@@ -142,3 +142,7 @@ class Overdue:
                 for table, tokens in self._tables.items()
                 if all(due <= now for due in tokens.values())
             }
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tables.clear()
