@@ -29,10 +29,11 @@ def _of_configuration() -> Iterator[checks.CheckMessage]:
     try:
         current = conf.current()
         registry.current()
+        _ = engine.current().codec  # reads CACHEOPS_SERIALIZER and CACHEOPS_COMPRESSION
     except _UNREADABLE as error:
         yield checks.Error(
             str(error),
-            hint="See CACHEOPS and CACHEOPS_DEFAULTS in the settings reference.",
+            hint="The settings reference says what each setting may be.",
             id="cacheops_lite.E001",
         )
         return
@@ -91,7 +92,8 @@ def check_server(**kwargs: Any) -> list[checks.CheckMessage]:
         return [
             checks.Error(
                 str(error),
-                hint="Set CACHEOPS_REDIS to a URL or to redis-py's options.",
+                hint="Set CACHEOPS_REDIS to a URL or to redis-py's options, and "
+                "CACHEOPS_CLIENT_CLASS, if at all, to the path of a class.",
                 id="cacheops_lite.E005",
             )
         ]

@@ -97,6 +97,7 @@ _ADVICE = {
     "NOPERM": "Allow this user what the guide to operations lists.",
     "LOADING": "The server is reading its data; wait until it has.",
     "max number of clients": "Raise maxclients of the server, or lower the number of processes.",
+    "DB index": "Correct the number of the database at the end of CACHEOPS_REDIS.",
     "Connection refused": "Start the server, or correct host and port in CACHEOPS_REDIS.",
     "No such file": "Start the server, or correct the path of the socket in CACHEOPS_REDIS.",
     "Name or service not known": "Correct the host in CACHEOPS_REDIS.",

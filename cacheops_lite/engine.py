@@ -68,6 +68,11 @@ class Engine(Store):
                 serializer = _module_or_object(serializer)
             except ImportError as error:
                 raise ImproperlyConfigured(f"CACHEOPS_SERIALIZER: {error}.") from error
+        if not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
+            raise ImproperlyConfigured(
+                "CACHEOPS_SERIALIZER must be a module or a class with dumps and loads, or its "
+                f"path; got {self.settings.serializer!r}."
+            )
         return Codec(Signer(self.settings.secret_keys), serializer, self._squeezing())
 
     def _squeezing(self) -> bytes | None:

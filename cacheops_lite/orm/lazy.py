@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 from django.db.models.sql.query import Query
@@ -121,7 +122,12 @@ def begin(original: Callable[..., Any], manager: Any) -> Any:
     kind, model = manager._queryset_class, manager.model
     root = _roots.get((kind, model))
     if root is None:
-        root = _root(kind, model)
+        try:
+            root = _root(kind, model)
+        except ImproperlyConfigured:
+            # A queryset is no reading: check, and whoever reads or writes, say what is wrong. The
+            # admin makes some while the apps are loaded, when nobody could hear it.
+            return original(manager)
         _roots.set((kind, model), root)
     if type(root) is str:
         return original(manager)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from io import StringIO
 from types import SimpleNamespace
@@ -164,6 +166,46 @@ def test_the_old_app_beside_the_new_is_an_error(monkeypatch: pytest.MonkeyPatch)
     (message,) = messages()
     assert isinstance(message, checks.Error)
     assert "INSTALLED_APPS" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CACHEOPS", {"blog": {}}, "must be 'app.model'"),
+        ("CACHEOPS_REPLICA_LAG", "2", "must be a number"),
+        ("CACHEOPS_SERIALIZER", "nowhere.to.be.Found", "nowhere"),
+        ("CACHEOPS_SERIALIZER", "math", "dumps"),
+        ("CACHEOPS_COMPRESSION", "gzip", "zstd"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_check(name: str, value: Any, words: str) -> None:
+    """Whoever misspells a setting reads what to write, with the admin, too, and no traceback.
+
+    The admin's forms make querysets while the apps are loaded.
+    """
+    chosen = {
+        "CACHEOPS": {"*.*": {"timeout": 60}},
+        "CACHEOPS_REDIS": "memory://start",
+        "INSTALLED_APPS": [
+            "cacheops_lite",
+            *(f"django.contrib.{app}" for app in ("admin", "auth", "contenttypes", "messages")),
+            "django.contrib.sessions",
+        ],
+        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        "SECRET_KEY": "x",
+        "SILENCED_SYSTEM_CHECKS": ["admin.E403", "admin.E408", "admin.E409", "admin.E410"],
+        name: value,
+    }
+    code = (
+        "import sys, django; from django.conf import settings; "
+        f"settings.configure(**{chosen!r}); django.setup(); "
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'check'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "cacheops_lite.E" in line]
+    assert "E001" in line and name in line and words in line
 
 
 def test_a_wrong_serializer_is_an_error(settings: Any) -> None:
