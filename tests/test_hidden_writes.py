@@ -147,6 +147,40 @@ def test_a_trigger_that_does_something_else_than_an_update(settings: Any) -> Non
         assert_dropped(read)
 
 
+ONLY_ONE = {
+    "sqlite": [
+        "CREATE TRIGGER only_one AFTER UPDATE ON tests_note WHEN NEW.text = 'first' BEGIN "
+        "UPDATE tests_note SET text = 'other' WHERE id <> NEW.id; END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION only_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.text = 'first' THEN UPDATE tests_note SET text = 'other' WHERE id <> NEW.id; "
+        "END IF; RETURN NULL; END $$",
+        "CREATE TRIGGER only_one AFTER UPDATE ON tests_note "
+        "FOR EACH ROW EXECUTE FUNCTION only_one()",
+    ],
+}
+NOT_ONLY_ONE = {
+    "sqlite": ["DROP TRIGGER only_one"],
+    "postgresql": ["DROP TRIGGER only_one ON tests_note", "DROP FUNCTION only_one"],
+}
+
+
+def test_a_trigger_that_changes_other_rows_of_the_table(settings: Any) -> None:
+    """A profile that depends on its own model says that its rows change with one another."""
+    settings.CACHEOPS = {
+        "tests.note": {"timeout": 60, "depends_on": ["tests.note"]}, "*.*": {"timeout": 60},
+    }  # fmt: skip
+    note = m.Note.objects.create(text="a")
+    m.Note.objects.create(text="b")
+    read = Read(lambda: m.Note.everything.filter(text="b").values_list("pk"))
+    with made(ONLY_ONE, NOT_ONLY_ONE):
+        prime(read)
+        m.Note.everything.filter(pk=note.pk).update(text="first")
+        assert read.uncached() == []
+        assert_dropped(read)
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -27,6 +27,7 @@ from django.db.models import (
     Value,
 )  # fmt: skip
 from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 from django.test import override_settings
 from django.test.utils import register_lookup
 
@@ -353,6 +354,24 @@ def test_lookups_of_one_field_may_change() -> None:
         with register_lookup(field, Upside):
             assert list(m.Post.objects.filter(title="x").cache()) == [two]
             assert m.Post.objects.cache().get(title="x") == two
+
+
+def test_lookups_may_change_under_a_queryset_that_is_kept() -> None:
+    """So it does for calls of a queryset that was made before (``queryset`` of a generic view)."""
+
+    class Upside(Exact):
+        def as_sql(self, compiler: Any, connection: Any) -> Any:
+            left, params = self.process_lhs(compiler, connection)
+            right, more = self.process_rhs(compiler, connection)
+            return f"{left} <> {right}", [*params, *more]
+
+    one, two = post(title="x"), post(title="y")
+    kept = m.Post.objects.filter(views=0)
+    for _ in range(3):
+        assert kept.all().cache().get(title="x") == one
+    with register_lookup(CharField, Upside):
+        assert kept.all().cache().get(title="x") == two
+    assert kept.all().cache().get(title="x") == one
 
 
 def test_copies() -> None:

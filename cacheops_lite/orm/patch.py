@@ -30,6 +30,7 @@ from . import (
     lazy,
     queryset,
     rawwrites,
+    reads,
     registry,
     shortcut,
     singles,
@@ -216,7 +217,7 @@ def _lookups_of_a_field_changed(name: str) -> Callable[[Any], Any]:
 
 
 def _forget_shapes() -> None:
-    for room in (lazy, shortcut, follow):
+    for room in (lazy, shortcut, follow, reads):
         room.reset()
 
 

@@ -52,6 +52,12 @@ _hot: Sized[Any, Hot] = Sized(8192, lambda hot: templates.parts(hot.plan))
 planning.remember(_templates, 1)
 planning.remember(_hot, 2)
 
+
+def reset() -> None:
+    """Forget what answers calls: at a node that a queryset still holds they may mean others."""
+    _hot.clear()
+
+
 #: Looked up here for the hit path; the dict stays the same one.
 _lines = counters.lines
 

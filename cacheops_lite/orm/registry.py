@@ -69,7 +69,12 @@ class Registry:
         for twins in self._twins():
             for table in twins:
                 direct.setdefault(table, set()).update(twins - {table})
-        return {table: frozenset(_closure(table, direct)) - {table} for table in direct}
+        # A table that depends on others which depend on it changes row by row all the same, unless
+        # it says that its rows change with one another.
+        return {
+            table: frozenset(_closure(table, direct)) - ({table} - named)
+            for table, named in direct.items()
+        }
 
     def _twins(self) -> Iterable[set[str]]:
         """Names that some database may take for one table: other case, quotes, with its schema."""

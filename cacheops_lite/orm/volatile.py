@@ -20,9 +20,9 @@ _CLASS_NAMES: Final = frozenset({"RandomUUID", "TransactionNow", "UUID4", "UUID7
 
 _FUNCTIONS: Final = frozenset({
     # random
-    "rand", "random", "random_normal", "randomblob", "setseed", "newid", "uuid", "uuid_short",
-    "uuidv4", "uuidv7", "gen_random_uuid", "gen_random_bytes", "sys_guid",
-    "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4",
+    "rand", "random", "random_normal", "randomblob", "random_bytes", "setseed", "newid", "uuid",
+    "uuid_short", "uuidv4", "uuidv7", "uuid_v4", "uuid_v7", "gen_random_uuid", "gen_random_bytes",
+    "sys_guid", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4",
     # clocks
     "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday",
     "sysdate", "curdate", "curtime", "unix_timestamp", "utc_date", "utc_time", "utc_timestamp",
@@ -32,8 +32,15 @@ _FUNCTIONS: Final = frozenset({
     # the session and the server
     "changes", "total_changes", "connection_id", "current_setting", "set_config", "database",
     "found_rows", "row_count", "pg_backend_pid", "txid_current", "pg_current_xact_id", "version",
-    "sleep", "pg_sleep", "get_lock", "release_lock", "pg_advisory_lock", "pg_try_advisory_lock",
+    "user", "schema", "current_database", "current_schemas", "current_query", "inet_client_addr",
+    "inet_client_port", "inet_server_addr", "pg_postmaster_start_time", "pg_is_in_recovery",
+    "pg_current_wal_lsn", "pg_snapshot_xmin", "pg_current_snapshot", "txid_current_snapshot",
+    "txid_current_if_assigned", "pg_current_xact_id_if_assigned", "row_security_active",
+    "sleep", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "get_lock", "release_lock",
+    "is_free_lock", "is_used_lock", "pg_advisory_lock", "pg_try_advisory_lock",
 })  # fmt: skip
+#: Functions that tell the present moment where they are given none (SQLite).
+_CLOCKS: Final = frozenset({"date", "time", "datetime", "julianday", "unixepoch"})
 #: SQL functions that are called without parentheses.
 _WORDS: Final = frozenset({
     "current_date", "current_time", "current_timestamp", "current_user", "session_user",
@@ -79,10 +86,13 @@ def _reads_words(node: Any) -> bool:
 @lru_cache(maxsize=1024)
 def why_sql(sql: str) -> str:
     """Why ``sql`` gives another answer each time; '' if no such function is known in it."""
-    previous = ""
+    previous = called = ""
     for token in tokens(sql):
         if token.text == "(" and previous in _FUNCTIONS:
             return f"volatile: {previous}()"
+        if token.text == ")" and called in _CLOCKS:
+            return f"volatile: {called}()"
+        called = previous if token.text == "(" else ""
         previous = ""
         if token.kind == "word":
             previous = token.text.lower()
