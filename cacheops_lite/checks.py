@@ -114,7 +114,7 @@ def check_waste(**kwargs: Any) -> list[checks.CheckMessage]:
     found: list[doctor.Finding] = []
     with suppress(Exception):  # the server does not answer: reported above
         cache = _configured()
-        if cache is not None and cache.memory_store is None:
+        if cache is not None:
             found += doctor.waste(cache)
     return [
         checks.Warning(finding.text, hint=finding.hint, id="cacheops_lite.W003")

@@ -34,15 +34,18 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
+_PRIVATE = Finding(
+    "warning",
+    "CACHEOPS_REDIS is memory://: each process caches, and invalidates, for itself.",
+    "Set CACHEOPS_REDIS to a server that all processes share.",
+)
+
+
 def examine() -> Iterator[Finding]:
     """Everything. Raises ``ImproperlyConfigured`` for settings that cannot be meant."""
     cache = engine.current()
     if cache.memory_store is not None:
-        yield Finding(
-            "warning",
-            "CACHEOPS_REDIS is memory://: each process caches, and invalidates, for itself.",
-            "Set CACHEOPS_REDIS to a server that all processes share.",
-        )
+        yield _PRIVATE
         return
     away = unreachable(cache)
     if away is not None:
@@ -56,6 +59,9 @@ def examine() -> Iterator[Finding]:
 
 def waste(cache: engine.Engine) -> Iterator[Finding]:
     """What the deploy check says: settings of a server that answers and that waste the cache."""
+    if cache.memory_store is not None:
+        yield _PRIVATE
+        return
     for server in cache.servers():
         info = server.client.info("all")
         for part in (_version, _role, _memory, _persistence):

@@ -227,10 +227,13 @@ def test_the_line_to_copy_is_enough(settings: Any, server: servers.KeyValueServe
 
 
 def test_memory_is_for_one_process(settings: Any) -> None:
-    """``memory://`` is no server: that is said, and nothing else."""
+    """``memory://`` is no server: the command says that, and so does a deployment; else it is fine."""
     settings.CACHEOPS_REDIS = "memory://doctor"
     (finding,) = doctor.examine()
     assert finding.level == "warning" and "each process" in finding.text
+    (message,) = checks.run_checks(tags=["cacheops"], include_deployment_checks=True)
+    assert message.id == "cacheops_lite.W003" and message.msg == finding.text
+    assert checks.run_checks(tags=["cacheops"]) == []
 
 
 def test_sockets_that_wait_long(settings: Any, server: servers.KeyValueServer) -> None:
