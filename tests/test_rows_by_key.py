@@ -62,7 +62,8 @@ def test_the_old_row_is_read_where_a_scheme_asks_for_it() -> None:
         for name in names:
             list(m.Author.objects.filter(name=name))
         one.name = str(n + 1)
-        assert selects(one.save) == 1
+        # PostgreSQL: the UPDATE itself brings the old row.
+        assert selects(one.save) == (0 if connection.vendor == "postgresql" else 1)
         assert not is_hit(named(names[0]))
         assert not is_hit(named(names[1]))
         assert is_hit(named("x"))
