@@ -24,7 +24,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from cacheops_lite.core.memo import Sized
-from cacheops_lite.orm import planning, templates
+from cacheops_lite.orm import planning, templates, values
 from cacheops_lite.orm.rawsql import classify
 from cacheops_lite.orm.targets import targets
 
@@ -330,6 +330,52 @@ def test_insert_ignore_makes_values_fit() -> None:
     m.Author.objects.bulk_create([m.Author(name="x" * 150)], ignore_conflicts=True)
     assert read.uncached() == [("x" * 100,)]
     assert_dropped(read)
+
+
+@pytest.fixture
+def other_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """For changing what the fields of words make of what is in the database."""
+
+    def forget() -> None:
+        values._kind.cache_clear()
+        values._class_overrides.cache_clear()
+
+    forget()
+    yield monkeypatch
+    monkeypatch.undo()
+    forget()
+
+
+def test_a_field_that_shows_null_as_something_else(other_words: pytest.MonkeyPatch) -> None:
+    """An empty list may be NULL in the database: an update drops what was asked about NULL."""
+
+    def read(self: Any, value: Any, expression: Any, connection: Any) -> Any:
+        return [] if value is None else value.split(",")
+
+    other_words.setattr(m.Words, "from_db_value", read)
+    price = m.Price.objects.create(labels=None)
+    empty = Read(lambda: m.Price.objects.filter(labels__isnull=True).values_list("pk"))
+    prime(empty)
+    m.Price.objects.filter(pk=price.pk).update(labels=["a"])
+    assert empty.uncached() == []
+    assert_dropped(empty)
+
+
+def test_a_field_that_reads_other_than_it_writes(other_words: pytest.MonkeyPatch) -> None:
+    """What is shown without its blanks was asked for, and is dropped, with them."""
+
+    def read(self: Any, value: Any, expression: Any, connection: Any) -> Any:
+        return value and value.strip()
+
+    other_words.setattr(m.Words, "from_db_value", read)
+    other_words.delattr(m.Words, "to_python")
+    other_words.delattr(m.Words, "get_prep_value")
+    price = m.Price.objects.create(labels=" a")
+    padded = Read(lambda: m.Price.objects.filter(labels=" a").values_list("pk"))
+    prime(padded)
+    m.Price.objects.filter(pk=price.pk).update(labels="b")
+    assert padded.uncached() == []
+    assert_dropped(padded)
 
 
 def test_raw_sql_that_writes_a_view_or_a_partition() -> None:

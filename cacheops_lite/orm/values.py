@@ -92,7 +92,7 @@ def kind(field: Any) -> str | None:
 def _kind(field: Any) -> str | None:
     """What follows from the definition of the field alone."""
     field = _bearer(field)
-    if field is None or _overrides(field, _TOUCHES_EQUALITY):
+    if field is None or _overrides(field, _TOUCHES_EQUALITY) or _reads_otherwise(field):
         return None
     name = next((name for cls, name in _KINDS if isinstance(field, cls)), None)
     collation = getattr(field, "db_collation", None)
@@ -102,6 +102,17 @@ def _kind(field: Any) -> str | None:
     if name == "decimal" and not 0 < (getattr(field, "max_digits", None) or 0) <= 15:
         return None
     return name
+
+
+def _reads_otherwise(field: Any) -> bool:
+    """Whether rows may show something else than what finds them: old values are read from rows."""
+    if not hasattr(field, "from_db_value"):
+        return False
+    try:
+        null = field.from_db_value(None, None, None)
+    except Exception:
+        return True
+    return null is not None or not _overrides(field, _PREPARES)
 
 
 def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
