@@ -14,6 +14,7 @@ from django.db.models.sql.query import Query
 
 from .. import conf, counters
 from . import lazy, planning, reads, rows, walk
+from .one_read import through
 from .shapes import shape_of
 
 #: What an aggregate may be made of for its SQL to hang on nothing but itself (no time zone).
@@ -71,7 +72,7 @@ class Single:
             row = execute()
             return [] if row is None else [tuple(row)]
 
-        found = reads.through(tried.plan, self.model, self.using, self.profile, self.op, load).value
+        found = through(tried.plan, self.model, self.using, self.profile, self.op, load).value
         return found[0] if found else None
 
 
@@ -102,7 +103,7 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         place = (node.serial, op, using, profile.db_agnostic)
         hot = reads.hot_at(place, using, profile, queryset, node.query, op)
         if hot is not None:
-            found = reads.through(hot.plan, model, using, profile, op, lambda: _recorded(ask)).value
+            found = through(hot.plan, model, using, profile, op, lambda: _recorded(ask)).value
             return _value(op, found)
     query = queryset.query
     shape = shape_of(query)
@@ -111,7 +112,7 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
     if quick is not None:
         if place is not None:
             reads.keep(place, reads.Hot(quick.plan, None))
-        found = reads.through(quick.plan, model, using, profile, op, lambda: _recorded(ask)).value
+        found = through(quick.plan, model, using, profile, op, lambda: _recorded(ask)).value
         return _value(op, found)
     hook = Single(model, using, profile, op)
     answer = ask(hook)
@@ -162,7 +163,7 @@ def aggregate(
             answers.append(ask(recorder))
             return recorder.rows
 
-        found = reads.through(hot.plan, model, using, profile, "aggregate", load).value
+        found = through(hot.plan, model, using, profile, "aggregate", load).value
         return answers[0] if answers else _converted(hot.produce, found[0], using)
     steady = place is not None and shape_of(queryset.query) is not None
     hook = Single(model, using, profile, "aggregate")
