@@ -32,6 +32,7 @@ from . import (
     rawwrites,
     reads,
     registry,
+    roots,
     shortcut,
     singles,
     testcases,
@@ -142,7 +143,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     for name in ("register_lookup", "_unregister_lookup"):
         yield RegisterLookupMixin, name, _lookups_of_a_field_changed(name)
     yield QuerySet, "_query", _new(lazy.OwnQuery())
-    yield BaseManager, "get_queryset", _around(lazy.begin)
+    yield BaseManager, "get_queryset", _around(roots.begin)
     for name in lazy.STEPS:
         yield QuerySet, name, _around(lazy.step(name))
     for name in ("__getstate__", "__deepcopy__"):
