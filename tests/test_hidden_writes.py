@@ -293,6 +293,46 @@ def test_definitions_among_other_statements() -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["TEMPORARY", "TEMP"])
+def test_a_temporary_table_in_the_place_of_another(kind: str) -> None:
+    """What a connection sees under the name of a table, and others do not, is not cached."""
+    if connection.vendor == "mysql" and kind == "TEMP":
+        pytest.skip("MySQL has the long word only")
+    m.Note.objects.create(text="real")
+    read = Read(lambda: m.Note.everything.values_list("text"))
+    source = Read(lambda: m.Tag.objects.all())
+    prime(read, source)
+    try:
+        run(f"CREATE {kind} TABLE tests_note AS SELECT id, name AS text FROM tests_tag")
+        assert read.cached() == read.uncached() == []
+        assert elsewhere(read.cached) == [("real",)]
+        m.Note.everything.filter(text="real").update(text="nobody has it")
+        assert read.cached() == []
+        assert elsewhere(read.cached) == [("real",)]
+        prime(source)
+    finally:
+        connection.close()
+    prime(read)
+
+
+def test_a_level_that_a_function_sets() -> None:
+    """PostgreSQL's ``set_config()`` is as good as ``SET``."""
+    if connection.vendor != "postgresql":
+        pytest.skip("needs set_config()")
+    read = Read(lambda: m.Note.everything.filter(text="new"))
+    with transaction.atomic():
+        m.Note.everything.cache().count()
+    try:
+        run("SELECT set_config('default_transaction_isolation', 'repeatable read', false)")
+        with transaction.atomic():
+            m.Tag.objects.nocache().count()
+            elsewhere(lambda: m.Note.objects.create(text="new"))
+            assert read.cached() == []
+        assert len(read.cached()) == 1
+    finally:
+        connection.close()
+
+
 ONLY_DELETES = {
     "sqlite": [
         "CREATE VIEW tests_live_post AS SELECT min(id) AS id, title FROM tests_post GROUP BY title",

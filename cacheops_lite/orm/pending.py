@@ -21,7 +21,7 @@ class Pending:
     __slots__ = (
         "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
         "explained", "manual", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
-        "snapshot", "uncommitted", "wal", "write_locked",
+        "shadowed", "snapshot", "uncommitted", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,6 +35,8 @@ class Pending:
         self.session_snapshot: bool | None = None
         #: Raw SQL has switched autocommit off: each transaction begins by itself.
         self.manual = False
+        #: Tables in whose place only this connection sees temporary ones.
+        self.shadowed: frozenset[str] = frozenset()
         #: MySQL: reads show what others may take back (None: nobody has looked).
         self.uncommitted: bool | None = None
         #: SQLite in WAL mode: cursors that may hold an old snapshot open.
@@ -117,6 +119,7 @@ class Pending:
         self.forget()
         self.session_snapshot = None
         self.uncommitted = None
+        self.shadowed = frozenset()
         self.cursors = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..core.entry import UNKNOWN, Change
@@ -12,6 +13,20 @@ from .targets import targets
 
 #: Statements that change what a table is, not what its rows are, or only as they say.
 _DEFINITIONS = frozenset({"create", "alter", "drop", "rename", "reindex", "refresh", "cluster"})
+
+
+#: CREATE TEMPORARY TABLE IF NOT EXISTS a, in the words of each database.
+_TEMPORARY = re.compile(
+    r"\bcreate\s+(?:or\s+replace\s+)?(?:(?:local|global)\s+)?temp(?:orary)?\s+"
+    r"(?:recursive\s+)?(?:table|view)\s+(?:if\s+not\s+exists\s+)?([^\s(]+)",
+    re.IGNORECASE,
+)
+
+
+def temporary(text: str) -> frozenset[str]:
+    """The known tables in whose place the statement puts temporary ones."""
+    names = _TEMPORARY.findall(text)
+    return registry.current().named_in(" ".join(names)) if names else frozenset()
 
 
 def collect_named(connection: Any, text: str) -> None:

@@ -13,7 +13,7 @@ from .explained import is_explained
 from .pending import Pending, open_transaction, pending
 from .rawcontrol import Run
 from .rawsql import Kind, classify, text_of, words
-from .rawtables import collect_named
+from .rawtables import collect_named, temporary
 from .transactions import settle
 
 
@@ -31,9 +31,12 @@ def executed(cursor: Any, sql: Any, run: Run) -> Any:
     if kind is Kind.READ:
         if "journal_mode" in text.lower():
             state.wal = None
+        if "set_config" in text.lower() and "isolation" in text.lower():
+            state.session_snapshot = state.snapshot = True
         if "sql_mode" in text.lower() and words(text)[:1] == ("set",):
             return _mode(connection, run)
         return run()
+    state.shadowed |= temporary(text)
     if kind is Kind.WRITE and unfinished.may_wait(connection):
         run = partial(unfinished.finish, cursor, run)
     return _HANDLERS[kind](connection, state, text, run)
@@ -82,6 +85,7 @@ def scripting(cursor: Any, name: str, method: Callable[..., Any]) -> Callable[..
         if name == "stream":
             rows = partial(method, sql, *args, **kwargs)
             return _write(connection, state, text, lambda: iter(list(rows())))
+        state.shadowed |= temporary(text)
         # A script commits what is open before it begins.
         return rawcontrol.mixed(connection, state, text, lambda: method(sql, *args, **kwargs))
 

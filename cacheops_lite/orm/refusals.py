@@ -28,6 +28,8 @@ def read_refusal(alias: str, tables: Iterable[str]) -> str:
         state = pending(connection)
     if state.dirty and (state.everything or not state.dirty.isdisjoint(tables)):
         return "the current transaction has written a table of this query"
+    if state.shadowed and not state.shadowed.isdisjoint(tables):
+        return "a temporary table of this connection stands in the place of one of this query"
     if scope.shunned(tables):
         return "the rows are read for a result that hangs on their fingerprint"
     if connection.vendor == "mysql" and _reads_uncommitted(connection, state):
