@@ -27,7 +27,15 @@ from hypothesis.stateful import (
 )  # fmt: skip
 
 from cacheops_lite.core.entry import Change
-from cacheops_lite.orm import rawwrites, reads, refusals, rows_lookup, transactions, updated, writes
+from cacheops_lite.orm import (
+    one_read,
+    rawwrites,
+    refusals,
+    rows_lookup,
+    transactions,
+    updated,
+    writes,
+)
 from cacheops_lite.orm.explained import explained
 from cacheops_lite.orm.pending import Pending
 
@@ -404,7 +412,7 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
         refusals, "read_refusal", lambda alias, tables: "",
     ),
     "joined rows are no dependencies": (
-        reads, "_dynamic", lambda cache, plan, using: lambda found: iter(()),
+        one_read, "_dynamic", lambda cache, plan, using: lambda found: iter(()),
     ),
     "what the database made is not read back": (
         rows_lookup.Lookup, "by_pks",
