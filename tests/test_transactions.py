@@ -1021,6 +1021,7 @@ def test_view_that_depends_on_its_tables(world: World, settings: Any) -> None:
 
 def test_state_is_small_after_each_transaction(world: World) -> None:
     """Nothing is left on a connection when its transactions are over."""
+    threads = threading.active_count()  # tests before may have left some of theirs
     for _ in range(3):
         with transaction.atomic():
             world.repaint()
@@ -1031,4 +1032,4 @@ def test_state_is_small_after_each_transaction(world: World) -> None:
         execute("UPDATE tests_tag SET name = 'red'")
     state = pending(connection)
     assert not (state.changes or state.dirty or state.savepoints or state.explained or state.names)
-    assert threading.active_count() < 10
+    assert threading.active_count() <= threads

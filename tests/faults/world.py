@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.core.management.color import no_style
 from django.db import connection, transaction
 
 from cacheops_lite import engine, invalidate_all, invalidate_model, invalidate_obj
@@ -45,6 +46,11 @@ def populate() -> None:
             pk=number, title=f"post {number}", author_id=1 + number % 2, category_id=1 + number % 2
         )
         one.tags.add(1 + number % 2)
+    # Keys that were given do not move what the database gives keys from.
+    models = [m.Category, m.Author, m.Tag, m.Post]
+    for statement in connection.ops.sequence_reset_sql(no_style(), models):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
 
 
 def _post() -> m.Post:
