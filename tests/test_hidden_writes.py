@@ -386,3 +386,22 @@ def test_a_mode_that_raw_sql_has_changed(how: str) -> None:
         assert_dropped(read)
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("how", ["object", "queryset"])
+def test_who_may_delete_but_not_update(settings: Any, how: str) -> None:
+    """A user of PostgreSQL without the right to UPDATE may lock no row; it deletes all the same."""
+    settings.CACHEOPS = {"*.*": {"timeout": 60}}
+    tag = m.Tag.objects.create(name="red")
+    reads = [Read(lambda: m.Tag.objects.filter(name="red")), Read(lambda: m.Tag.objects.all())]
+    role = {"postgresql": [
+        "CREATE ROLE cacheops_deletes",
+        "GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO cacheops_deletes",
+    ]}  # fmt: skip
+    gone = {"postgresql": ["RESET ROLE", "DROP OWNED BY cacheops_deletes",
+                           "DROP ROLE cacheops_deletes"]}  # fmt: skip
+    with made(role, gone):
+        prime(*reads)
+        run("SET ROLE cacheops_deletes")
+        tag.delete() if how == "object" else m.Tag.objects.filter(name="red").delete()
+        assert [read.cached() for read in reads] == [[], []]

@@ -23,7 +23,7 @@ from .pending import pending
 from .rows_lookup import Lookup
 from .transactions import own_transaction
 from .update_returning import joined
-from .views import is_view
+from .views import is_view, may_not_lock
 
 Execute = Callable[..., Any]
 
@@ -105,7 +105,9 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
     with own_transaction(connection):
         fields = _schemes_fields(connection, model)
         old, lookup = None, None
-        if fields is not None and not _tables_only(connection, model):
+        if fields is not None and not (
+            _tables_only(connection, model) or may_not_lock(connection, model)
+        ):
             lookup = Lookup(model, connection, fields)
             old = lookup.matching(compiler.query, changes_keys=True)
         result = explained(compiler, lambda: execute(compiler, result_type))
