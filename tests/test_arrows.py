@@ -35,7 +35,7 @@ HOUSE: dict[str, list[str]] = {
         "orm.scope orm.pending orm.collecting orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
         "orm.matching orm.rows_lookup orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
         "orm.updated orm.writes orm.rawtables orm.rawcontrol orm.unfinished orm.rawwrites orm.by_hand "
-        "orm.planning orm.one_read orm.reads orm.singles orm.follow orm.queryset "
+        "orm.planning orm.one_read orm.reads orm.singles orm.follow orm.prefetched orm.queryset "
         "orm.explain "
         "orm.connections orm.patch"
     ).split(),

@@ -22,7 +22,7 @@ from ..core.memo import Recent
 from . import roots
 from .nodes import Node
 from .roots import NEW, queryset_of
-from .spelling import spell
+from .spelling import MOST, spell
 
 #: The steps: methods of querysets that change nothing but the query, and what rows become.
 STEPS = ("filter", "exclude", "order_by", "reverse", "distinct", "values", "values_list",
@@ -162,17 +162,33 @@ def step(name: str) -> Callable[..., Any]:
             for check in audit:
                 check(original(_aside(self), *args, **kwargs), found)
             return _moved(self, state, found)
-        result = original(_aside(self), *args, **kwargs)
-        if found is None and not keep_at_once:
-            _steps.set(key, _ONCE)
-        elif type(result) is type(self) and type(result.__dict__.get("_query")) is Query:
-            after = result.__dict__
-            made = Node(after.pop("_query"), after["_iterable_class"], after["_fields"])
-            _steps.set(key, made)
-            after["_cacheops_node"] = made
-        return result
+        return _kept(key, found, self, original(_aside(self), *args, **kwargs))
 
     return method
+
+
+def remembered(queryset: Any, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """Several steps at once: what ``make`` gives, unless it was made under this key before."""
+    if len(key) > MOST:
+        return make()
+    found = _steps.get(key)
+    if type(found) is Node:
+        for check in audit:
+            check(make(), found)
+        return _moved(queryset, queryset.__dict__, found)
+    return _kept(key, found, queryset, make())
+
+
+def _kept(key: Any, found: Any, queryset: Any, result: Any) -> Any:
+    """The result of a step that was not remembered; from its second time on it is."""
+    if found is None and not keep_at_once:
+        _steps.set(key, _ONCE)
+    elif type(result) is type(queryset) and type(result.__dict__.get("_query")) is Query:
+        after = result.__dict__
+        made = Node(after.pop("_query"), after["_iterable_class"], after["_fields"])
+        _steps.set(key, made)
+        after["_cacheops_node"] = made
+    return result
 
 
 def _aside(queryset: Any) -> Any:

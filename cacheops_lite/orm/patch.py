@@ -14,7 +14,7 @@ from django.db import connections as all_connections
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models import Model, QuerySet, signals
+from django.db.models import Model, QuerySet, query, signals
 from django.db.models.deletion import Collector
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.manager import BaseManager
@@ -28,6 +28,7 @@ from . import (
     connections,
     follow,
     lazy,
+    prefetched,
     queryset,
     rawwrites,
     reads,
@@ -157,6 +158,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield QuerySet, "exists", _around(queryset.exists)
     yield QuerySet, "aggregate", _around(queryset.aggregate)
     yield ForwardManyToOneDescriptor, "get_object", _around(follow.get_object)
+    yield query, "prefetch_one_level", _around(prefetched.one_level)
     yield compilers.SQLCompiler, "execute_sql", _around(singles.execute_sql)
     yield compilers.SQLInsertCompiler, "execute_sql", _around(_insert)
     yield compilers.SQLUpdateCompiler, "execute_sql", _around(_update)

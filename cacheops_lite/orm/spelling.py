@@ -29,7 +29,8 @@ _EXPRESSIONS = frozenset(
     {Sum, Avg, Count, Min, Max, F, getattr(aggregates, "AggregateFilter", F)}  # Django 6.0
 )
 
-_FEW = 100
+#: Values in one call; more of them are not remembered.
+MOST = 100
 
 
 class _Unspelt(Exception):
@@ -93,7 +94,7 @@ def _value(value: Any) -> tuple[Any, ...]:
             raise _Unspelt  # what it means depends on the zone that is active
         return (kind, value)
     if kind in _MANY:
-        if len(value) > _FEW:
+        if len(value) > MOST:
             raise _Unspelt
         return (kind, tuple([_value(item) for item in value]))
     if kind is Q:
