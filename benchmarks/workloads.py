@@ -159,6 +159,10 @@ def save(cached: int) -> Callable[[], Case]:
     return make
 
 
+#: Keys in the server while results are dropped.
+SAME_KEYS = 10_000
+
+
 def invalidate(dependents: int) -> Callable[[], Case | None]:
     """``invalidate_obj`` of an object on whose conjunction so many results depend."""
 
@@ -172,6 +176,9 @@ def invalidate(dependents: int) -> Callable[[], Case | None]:
         keys.clear()
         for n in range(dependents):
             list(Item.objects.filter(group=group).values_list("pk")[n : n + 1])
+        # As many keys in the server, and to bring back, whatever the number of dependents: else
+        # few of them find the processor's caches, and the server's, as the last drop left them.
+        keys.pad(SAME_KEYS)
         saved = keys.save()
 
         def between() -> None:

@@ -9,8 +9,9 @@ schemes   the gen that they belong to · `` scheme=ready`` for each, ready in se
           the first 16 hex digits of the SHA-1 of all before
 entry     format byte · CRC-32 of all that follows (4 bytes) · number of dependencies (2 bytes) ·
           the lengths of key and stamp of each (2 bytes) · these texts · payload; a stamp of hex
-          digits is kept as bytes: ``E`` or (an odd number of digits) ``O``, then the bytes; any
-          other as ``V``, then what it is
+          digits is kept as bytes: ``E`` or (an odd number of digits) ``O``, then the bytes; as
+          ``C``, then the first half of the bytes, if it carries the random of the first stamp,
+          which is the gen of its table; any other as ``V``, then what it is
 ========  ====================================================================================
 
 A schemes value or an entry that was damaged must not be taken for another, so both carry a check.
@@ -31,7 +32,7 @@ from functools import lru_cache
 #: Part of every gen. Raise it whenever a value or a key is spelt differently than before: gens of
 #: the other version are then foreign, so that code of both versions can run side by side.
 VERSION: Final = b"1"
-ENTRY_FORMAT: Final = 3
+ENTRY_FORMAT: Final = 4
 _RANDOM = 16
 _HEX = re.compile("[0-9a-f]*").fullmatch
 _CHECK = struct.Struct(">BI")
@@ -114,17 +115,21 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-def _short(stamp: bytes) -> bytes:
-    """A stamp in half the bytes."""
+def _short(stamp: bytes, first: bytes) -> bytes:
+    """A stamp in half the bytes or less; ``first`` is the first one, if this is another."""
     digits = stamp[1:].decode("latin-1")
+    if carries(stamp, first) and _HEX(digits):
+        return b"C" + bytes.fromhex(digits[:_RANDOM])
     odd = len(digits) % 2
     if stamp[:1] == b"s" and _HEX(digits):
         return (b"O" if odd else b"E") + bytes.fromhex("0" * odd + digits)
     return b"V" + stamp
 
 
-def _long(short: bytes) -> bytes:
+def _long(short: bytes, first: bytes) -> bytes:
     kind = short[:1]
+    if kind == b"C":
+        return b"s" + short[1:].hex().encode() + first[-_RANDOM:]
     if kind == b"V":
         return short[1:]
     if kind not in (b"E", b"O"):
@@ -134,7 +139,11 @@ def _long(short: bytes) -> bytes:
 
 def pack_entry(stamps: Mapping[bytes, bytes], payload: bytes) -> bytes:
     """Spell an entry."""
-    texts = [text for key, stamp in stamps.items() for text in (key, _short(stamp))]
+    texts: list[bytes] = []
+    first = b""
+    for key, stamp in stamps.items():
+        texts += (key, _short(stamp, first))
+        first = first or stamp
     sizes = list(map(len, texts))
     lengths = struct.pack(f">{len(sizes)}H", *sizes)
     body = b"".join([_COUNT.pack(len(stamps)), lengths, *texts, payload])
@@ -164,10 +173,12 @@ def _parse(value: bytes, count: int, sizes: Sequence[int]) -> Entry | None:
     start = _CHECK.size + _COUNT.size + 4 * count
     if start + sum(sizes) > len(value):
         return None
-    stamps = {}
+    stamps: dict[bytes, bytes] = {}
+    first = b""
     for index in range(0, 2 * count, 2):
         middle = start + sizes[index]
         end = middle + sizes[index + 1]
-        stamps[value[start:middle]] = _long(value[middle:end])
+        stamp = stamps[value[start:middle]] = _long(value[middle:end], first)
+        first = first or stamp
         start = end
     return Entry(stamps, value[start:])

@@ -90,7 +90,7 @@ def test_stored_format() -> None:
         b"\x00\x03\x00\x07\x00\x05\x00\x09\x00\x03\x00\x0c\x00\x03"
         b"gen:{t}Vs1xyconj:{t}:O\x00\xafconj:{t}:a=1E\x09\xafpayload"
     )
-    assert packed == b"\x03" + crc32(body).to_bytes(4, "big") + body
+    assert packed == b"\x04" + crc32(body).to_bytes(4, "big") + body
     assert stamps.parse_entry(packed) == (depends, b"payload")
 
 
@@ -103,10 +103,30 @@ def test_stamps_in_entries(stamp: str) -> None:
     assert stamps.parse_entry(stamps.pack_entry(depends, b"")) == (depends, b"")
 
 
+def test_stamps_that_carry_the_first_ones_random() -> None:
+    """The half of a stamp that is its gen's is kept once; what only looks like it is kept whole."""
+    gen, other = b"s1" + b"ab" * 20, b"s1" + b"cd" * 20
+    own, foreign, odd = (b"s" + b"0" * 16 + half for half in (gen[-16:], other[-16:], b"x" * 16))
+    depends = {
+        b"gen:{t}": gen,
+        b"conj:{t}:": own,
+        b"gen:{u}": other,
+        b"conj:{u}:": foreign,
+        b"k": odd,
+    }
+    for most in range(len(depends)):
+        rest = dict(list(depends.items())[most:])
+        assert stamps.parse_entry(stamps.pack_entry(rest, b"payload")) == (rest, b"payload")
+    packed = stamps.pack_entry(depends, b"payload")
+    assert packed.count(bytes.fromhex("ab" * 8)) == 2  # two halves of the gen itself
+    cut = b"\x00\x01\x00\x01\x00\x02kC\x00"
+    assert stamps.parse_entry(b"\x04" + crc32(cut).to_bytes(4, "big") + cut) is not None
+
+
 def test_kinds_of_stamps_in_entries() -> None:
     """A stamp of a kind that we do not know is no stamp."""
     body = b"\x00\x01\x00\x01\x00\x01kX"
-    assert stamps.parse_entry(b"\x03" + crc32(body).to_bytes(4, "big") + body) is None
+    assert stamps.parse_entry(b"\x04" + crc32(body).to_bytes(4, "big") + body) is None
 
 
 def test_scheme_values() -> None:
