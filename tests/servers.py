@@ -154,6 +154,7 @@ def start_redis(
     found = shutil.which(binary)
     if found is None:
         raise ServerFailed(f"{binary} is not installed")
+    found = os.path.abspath(found)  # noqa: PTH100 - a link stays one; it is started elsewhere
 
     def command(folder: Path) -> Sequence[str | Path]:
         return [

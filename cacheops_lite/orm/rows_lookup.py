@@ -113,7 +113,7 @@ class Lookup:
     def _found(self, read: Statement, key: Any) -> list[tuple[Any, ...]]:
         self.looked = True
         with self.connection.cursor() as cursor:
-            value = self.model._meta.pk.get_db_prep_value(key, self.connection)
+            value = self.model._meta.pk.get_db_prep_value(key, self.connection, prepared=True)
             cursor.execute(read.sql, (value,))
             found: list[tuple[Any, ...]] = cursor.fetchall()
         return found

@@ -85,7 +85,7 @@ def joined(compiler: Any, lookup: Lookup, *, changes_keys: bool) -> Joined | Non
         f"{sql[: -len(tail)]} FROM ({read.sql}) AS cacheops_old ({names})"
         f" WHERE ({where}) AND {table}.{column} = cacheops_old.cacheops_0 RETURNING cacheops_old.*"
     )
-    value = lookup.model._meta.pk.get_db_prep_value(key, connection)
+    value = lookup.model._meta.pk.get_db_prep_value(key, connection, prepared=True)
     given = (*params[: len(params) - len(found)], value, *found)
     compiler.as_sql = lambda *args, **kwargs: (whole, given)
     return Joined(compiler, lookup, read, whole)

@@ -539,13 +539,23 @@ def test_uncommitted_rows_of_others_are_never_stored(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that reads what others have not committed does not use the cache."""
-    monkeypatch.setattr(connection, "isolation_level", "read uncommitted")
+    options = connection.settings_dict["OPTIONS"]
+    with monkeypatch.context() as patch:
+        patch.setitem(options, "isolation_level", "read uncommitted")
+        connection.close()
+        connection.ensure_connection()
+        with hits() as seen:
+            world.mine.cached()
+            with transaction.atomic():
+                world.mine.cached()
+        assert seen == []
+        assert "not committed" in world.mine.make().cache().cache_explain().reason
+    connection.close()
+    connection.ensure_connection()
     with hits() as seen:
         world.mine.cached()
-        with transaction.atomic():
-            world.mine.cached()
-    assert seen == []
-    assert "not committed" in world.mine.make().cache().cache_explain().reason
+        world.mine.cached()
+    assert seen[-1:] == [True]
 
 
 # -- requests ----------------------------------------------------------------------------------
