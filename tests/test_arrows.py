@@ -33,7 +33,7 @@ HOUSE: dict[str, list[str]] = {
         "orm.fingerprint orm.shapes orm.build orm.templates "
         "orm.spelling orm.nodes orm.roots orm.lazy orm.choices orm.rows orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
         "orm.scope orm.pending orm.collecting orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
-        "orm.matching orm.rows_lookup orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
+        "orm.matching orm.rows_lookup orm.catalogue orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
         "orm.updated orm.writes orm.rawtables orm.rawcontrol orm.unfinished orm.rawwrites orm.by_hand "
         "orm.planning orm.one_read orm.reads orm.singles orm.follow orm.prefetched orm.queryset "
         "orm.explain "

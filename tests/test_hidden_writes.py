@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from cacheops_lite.orm import stored
+
 from . import models as m
 from .watching import Read, assert_dropped, assert_hit, prime
 from .wires import PATIENCE, Actor, elsewhere
@@ -405,3 +407,14 @@ def test_who_may_delete_but_not_update(settings: Any, how: str) -> None:
         run("SET ROLE cacheops_deletes")
         tag.delete() if how == "object" else m.Tag.objects.filter(name="red").delete()
         assert [read.cached() for read in reads] == [[], []]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="modes are of MySQL")
+def test_the_mode_of_a_connection_ends_with_it() -> None:
+    """What raw SQL said of one connection is not believed of the next."""
+    assert not stored.bends(connection)
+    run("SET SESSION sql_mode = ''")
+    assert stored.bends(connection)
+    connection.close()
+    connection.ensure_connection()
+    assert not stored.bends(connection)

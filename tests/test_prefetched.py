@@ -239,5 +239,6 @@ def test_managers_of_ones_own() -> None:
 
     assert link(Box(pk=1)) is None  # of the manager
     Colour._meta.default_manager.__class__.get_queryset = models.Manager.get_queryset
+    assert link(Box(pk=1)) is not None  # nothing else was in its way
     assert link(Text(pk="a")) is None
     assert link(BigBox(pk=1, id=1)) is None

@@ -116,14 +116,14 @@ def test_rules_and_views_are_updated_as_ever(post: Any, reads: list[Read]) -> No
 def test_tables_are_asked_about_again(post: Any, reads: list[Read]) -> None:
     """Which tables are plain is asked once, and again when the tables have changed."""
     m.Post.objects.filter(pk=post.pk).update(views=2)
-    known = dict(update_returning._plain)
+    known = dict(update_returning._plain.known)
     assert any("tests_post" in names for names in known.values())
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE another (id integer)")
         cursor.execute("DROP TABLE another")
-    assert not update_returning._plain
+    assert not update_returning._plain.known
     m.Post.objects.filter(pk=post.pk).update(views=3)
-    assert update_returning._plain == known
+    assert update_returning._plain.known == known
 
 
 def test_wrappers_of_others(post: Any, reads: list[Read]) -> None:

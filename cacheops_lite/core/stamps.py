@@ -128,7 +128,7 @@ def _short(stamp: bytes, first: bytes) -> bytes:
 
 def _long(short: bytes, first: bytes) -> bytes:
     kind = short[:1]
-    if kind == b"C":
+    if kind == b"C" and first:
         return b"s" + short[1:].hex().encode() + first[-_RANDOM:]
     if kind == b"V":
         return short[1:]

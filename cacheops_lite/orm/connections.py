@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
-from . import testcases, transactions
+from . import stored, testcases, transactions
 from .pending import pending
 
 
@@ -34,7 +34,10 @@ def close(original: Callable[..., Any], self: Any) -> Any:
 
 def connect(original: Callable[..., Any], self: Any) -> Any:
     # A connection that was lost in a transaction took its changes with it.
-    pending(self).reconnected()
+    state = pending(self)
+    if state.mode_set:
+        stored.forget_mode(self)
+    state.reconnected()
     return original(self)
 
 

@@ -20,8 +20,8 @@ class Pending:
 
     __slots__ = (
         "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
-        "explained", "manual", "names", "notes", "raw", "saved", "savepoints", "session_snapshot",
-        "shadowed", "snapshot", "uncommitted", "wal", "write_locked",
+        "explained", "manual", "mode_set", "names", "notes", "raw", "saved", "savepoints",
+        "session_snapshot", "shadowed", "snapshot", "uncommitted", "wal", "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class Pending:
         self.shadowed: frozenset[str] = frozenset()
         #: MySQL: reads show what others may take back (None: nobody has looked).
         self.uncommitted: bool | None = None
+        self.mode_set = False
         #: SQLite in WAL mode: cursors that may hold an old snapshot open.
         self.cursors: Any = None
         self._begin()
@@ -119,6 +120,7 @@ class Pending:
         self.forget()
         self.session_snapshot = None
         self.uncommitted = None
+        self.mode_set = False
         self.shadowed = frozenset()
         self.cursors = None
 

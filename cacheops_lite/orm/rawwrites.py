@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import Any
 
 from .. import conf
-from . import collations, rawcontrol, registry, unfinished
+from . import collations, rawcontrol, registry, stored, unfinished
 from .explained import is_explained
 from .pending import Pending, open_transaction, pending
 from .rawcontrol import Run
@@ -140,8 +140,8 @@ def _mode(connection: Any, run: Run) -> Any:
     try:
         return run()
     finally:
-        for name in ("sql_mode", "mysql_server_data"):
-            vars(connection).pop(name, None)
+        pending(connection).mode_set = True  # the next connection has the server's again
+        stored.forget_mode(connection)
 
 
 def _commits_itself(connection: Any, text: str) -> bool:

@@ -25,6 +25,12 @@ def bends(connection: Any, *, ignoring: bool = False) -> bool:
     return connection.vendor == "mysql" and (ignoring or not _STRICT & connection.sql_mode)
 
 
+def forget_mode(connection: Any) -> None:
+    """Ask for the mode again: Django remembers it for as long as there is a wrapper."""
+    for name in ("sql_mode", "mysql_server_data"):
+        vars(connection).pop(name, None)
+
+
 def as_given(field: Any, bends: bool) -> bool:
     """Whether a literal for ``field`` is stored as it is: not rounded, cut or replaced."""
     while getattr(field, "remote_field", None) is not None and field.concrete:

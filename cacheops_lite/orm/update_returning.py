@@ -13,29 +13,22 @@ tables are asked like that, and whether a table is one says the database, once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
-from django.db import Error
 
-from .. import conf
-from . import collations
+from . import catalogue
 from .matching import key_of
 from .ranges import Row
 from .rows_lookup import Lookup, Statement
 
-_PLAIN = """
+#: What is nothing but a table.
+_plain = catalogue.asked("""
     SELECT c.relname
     FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
     GROUP BY c.relname HAVING bool_and(c.relkind IN ('r', 'p') AND r.oid IS NULL)
-"""
-
-#: (alias, database) -> the tables that are nothing but tables, whatever their schema.
-_plain: dict[tuple[str, str], frozenset[str]] = {}
-conf.on_reset(_plain.clear)
-collations.on_forget(_plain.clear)
+""")
 
 
 class Joined:
@@ -66,7 +59,9 @@ def joined(compiler: Any, lookup: Lookup, *, changes_keys: bool) -> Joined | Non
     if connection.vendor != "postgresql" or query.related_updates or query.is_empty():
         return None
     key = key_of(query, lookup.model)
-    if key is None or lookup.knows(key) is not None or not _is_plain(connection, query):
+    if key is None or lookup.knows(key) is not None:
+        return None
+    if not _plain.have(connection, query.get_meta().db_table):
         return None
     try:
         sql, params = compiler.as_sql()
@@ -89,19 +84,3 @@ def joined(compiler: Any, lookup: Lookup, *, changes_keys: bool) -> Joined | Non
     given = (*params[: len(params) - len(found)], value, *found)
     compiler.as_sql = lambda *args, **kwargs: (whole, given)
     return Joined(compiler, lookup, read, whole)
-
-
-def _is_plain(connection: Any, query: Any) -> bool:
-    place = (connection.alias, str(connection.settings_dict["NAME"]))
-    found = _plain.get(place)
-    if found is None:
-        try:
-            connection.ensure_connection()
-            # The driver's own cursor: neither logged nor counted as a query of the user's.
-            with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
-                cursor.execute(_PLAIN)
-                found = frozenset(row[0] for row in cursor.fetchall())
-        except Error:
-            return False
-        _plain[place] = found
-    return query.get_meta().db_table in found
