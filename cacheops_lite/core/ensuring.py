@@ -104,10 +104,11 @@ class Ensuring(State):
         """Fix the stamps that a result loaded from now on may be stored under."""
         found: dict[bytes, bytes] = {}
         wanted: dict[str, list[Want]] = {}
+        life = stamps.life(ttl_ms)
         for name, _, dynamic in shape.plan.tables:
             gen = view.values.get(shape.gens[name])
             wanted[name] = [self._narrowest(shape, name, want, gen) for want in shape.static[name]]
-            living = None if dynamic else self._living(shape, view, name, wanted[name])
+            living = None if dynamic else self._living(shape, view, name, wanted[name], life)
             if living is not None:
                 found.update(living)
         calls = {
@@ -144,16 +145,19 @@ class Ensuring(State):
         return Fixed(found, {key: found[key] for key in static}, "")
 
     def _living(
-        self, shape: Shape, view: View, name: str, wants: list[Want]
+        self, shape: Shape, view: View, name: str, wants: list[Want], life: bytes
     ) -> dict[bytes, bytes] | None:
-        """The stamps that the look already showed, if they need no ENSURE: all of this gen (A3)."""
+        """The stamps that the look already showed, if they need no ENSURE: all of this gen (A3).
+
+        And made for entries that live as long, or else these would fall with them.
+        """
         gen = view.values.get(shape.gens[name])
         if gen is None or not self.own(gen, server_at(view.server, shape.gens[name])):
             return None
         living = {shape.gens[name]: gen}
         for want in wants:
             stamp = view.values.get(want.key)
-            if stamp is None or not stamps.carries(stamp, gen):
+            if stamp is None or not stamps.carries(stamp, gen) or stamp[1:2] < life:
                 return None
             living[want.key] = stamp
         return living
@@ -258,6 +262,7 @@ class Ensuring(State):
         # Twice the entry's time: a stamp that a miss finds living should outlive its entry.
         ttl = 2 * ttl_ms
         gen_ttl = max(self.gen_ttl_ms, ttl)
+        life = stamps.life(ttl_ms)
         scripts = []
         for name, wants in calls.items():
             keys = [
@@ -276,7 +281,8 @@ class Ensuring(State):
                 b"%d" % self.most_schemes,
             ]
             for index, want in enumerate(wants, 1):
-                args += [want.scheme.encode(), fresh[16 * index : 16 * index + 16]]
+                random = fresh[16 * index + 1 : 16 * index + 16]
+                args += [want.scheme.encode(), life + random]
             scripts.append(Script("ensure", keys, args))
         answers = {}
         for (name, wants), answer in zip(

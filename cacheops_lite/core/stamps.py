@@ -2,9 +2,10 @@
 
 ========  ====================================================================================
 gen       ``s`` · protocol version (1 char) · server id · random (16 hex)
-conj      ``s`` · random (16 hex) · random of the gen that it was made under (16 hex)
+conj      ``s`` · random (16 hex) · random of the gen that it was made under (16 hex); the first
+          digit d tells how long the entries live that it was made for: 3 ** d s at most (f: or more)
 pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; token 16 hex, deadline
-          in ms of the server's clock
+          in ms of the server's clock; of a conj that had a stamp also `` =`` and its 32 digits
 schemes   the gen that they belong to · `` scheme=ready`` for each, ready in server ms · ``#`` and
           the first 16 hex digits of the SHA-1 of all before
 entry     format byte · CRC-32 of all that follows (4 bytes) · number of dependencies (2 bytes) ·
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
@@ -67,6 +69,14 @@ def carries(stamp: bytes | None, gen: bytes) -> bool:
         and stamp[:1] == b"s"
         and stamp[-_RANDOM:] == gen[-_RANDOM:]
     )
+
+
+_LIVES = [1000 * 3**digit for digit in range(15)]
+
+
+def life(ttl_ms: int) -> bytes:
+    """The first digit of stamps for entries that live so long; a greater digit does as well."""
+    return b"%x" % bisect_left(_LIVES, ttl_ms)
 
 
 class Schemes(NamedTuple):

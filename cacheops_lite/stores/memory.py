@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from ..core.forks import new_lock
@@ -14,6 +15,9 @@ from ..core.stamps import seal, unseal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+#: Behind the tokens of a conj: the digits of the stamp that it had before.
+_BEFORE = re.compile(rb" =([0-9a-f]+)$")
+_STAMP = re.compile(rb"s[0-9a-f]{32}").fullmatch
 _TOKENS = re.compile(rb"([0-9a-f]+):([0-9]+)")
 _SCHEMES = re.compile(rb" ([^ =]+)=([0-9]+)")
 
@@ -178,7 +182,8 @@ class MemoryStore:
         token, ttl = args[0], int(args[1])
         for key in keys[2:]:
             now = self.clock()
-            self._pend(key, self._others(key, token, now) | {token: now + ttl}, now)
+            tokens = self._others(key, token, now) | {token: now + ttl}
+            self._pend(key, tokens, self._before(key), now)
         return self.mget(keys[:2])
 
     def script_bump(self, keys: list[bytes], args: list[bytes]) -> Any:
@@ -188,11 +193,19 @@ class MemoryStore:
             tokens = self._others(key, token, now)
             if lag > 0:
                 tokens[token] = now + lag
+            found = _BEFORE.search(self.get(key) or b"")
             if tokens:
-                self._pend(key, tokens, now)
+                self._pend(key, tokens, found[0] if found else b"", now)
+            elif found:
+                self.renew(key, found[1], token)
             else:
                 self.delete([key])
         return self.mget(keys[:2])
+
+    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
+        """Give a conj the stamp that follows the one before the marks."""
+        life, random = before[:1], sha1(before + token, usedforsecurity=False).hexdigest()[:15]
+        self.set(key, b"s%s%s%s" % (life, random.encode(), before[16:]), 2000 * 3 ** int(life, 16))
 
     def script_unlock(self, keys: list[bytes], args: list[bytes]) -> Any:
         return self.delete(keys) if self.get(keys[0]) == args[0] else 0
@@ -203,8 +216,16 @@ class MemoryStore:
             name: deadline for name, deadline in tokens.items() if deadline > now and name != token
         }
 
-    def _pend(self, key: bytes, tokens: dict[bytes, int], now: int) -> None:
-        value = b"p" + b" ".join(b"%s:%d" % pair for pair in tokens.items())
+    def _before(self, key: bytes) -> bytes:
+        """What a mark keeps of the stamp that it takes the place of, or of one before it."""
+        value = self.get(key) or b""
+        if _STAMP(value):
+            return b" =" + value[1:]
+        found = _BEFORE.search(value)
+        return found[0] if found else b""
+
+    def _pend(self, key: bytes, tokens: dict[bytes, int], before: bytes, now: int) -> None:
+        value = b"p" + b" ".join(b"%s:%d" % pair for pair in tokens.items()) + before
         self.set(key, value, max(tokens.values()) - now)
 
     def _prolong(self, key: bytes, ttl: int) -> None:

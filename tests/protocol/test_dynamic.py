@@ -49,7 +49,7 @@ class TestDynamic:
         process.read(plan, dynamic=self.authors("1", "7"))
         process.write(moved("A", "A"))
         process.read(plan, dynamic=self.authors("1"))
-        assert process.wire.trips == ["mget", "ensure+ensure", "set"]
+        assert process.wire.trips == ["mget", "ensure", "set"]
         assert process.read(plan).hit
 
     def test_keys_of_the_dead_entry(self, process: Process, make: Callable[..., Process]) -> None:
@@ -59,7 +59,7 @@ class TestDynamic:
         process.write(moved("A", "A"))
         other = make()
         other.read(plan, dynamic=self.authors("1"))
-        assert other.wire.trips == ["mget", "mget", "ensure+ensure", "set"]
+        assert other.wire.trips == ["mget", "mget", "ensure", "set"]
 
     def test_invalidation(self, process: Process) -> None:
         """The result falls with the rows that it showed, not with others."""

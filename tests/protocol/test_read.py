@@ -52,6 +52,25 @@ class TestRead:
         assert process.wire.trips == ["mget", "set"]
         assert process.read(process.plan(BOOKS_A, name="two")).hit
 
+    def test_miss_after_a_write_is_two_trips(self, process: Process) -> None:
+        """A write leaves a new stamp where it found one: the next miss needs no ENSURE."""
+        plan = process.plan(BOOKS_A)
+        process.read(plan)
+        process.write(moved("A", "A"))
+        assert process.read(plan).reason == "stamp"
+        assert process.wire.trips == ["mget", "set"]
+        assert process.read(plan).hit
+
+    def test_stamps_for_shorter_lives_need_ensure(self, process: Process, clock: Clock) -> None:
+        """An entry does not die early with a stamp that was made for one that lives shorter."""
+        process.read(process.plan(BOOKS_A, name="short"), ttl_ms=TTL // 100)
+        process.write(moved("A", "A"))
+        plan = process.plan(BOOKS_A, name="long")
+        process.read(plan)
+        assert process.wire.trips == ["mget", "ensure", "set"]
+        clock.ms += TTL - 1
+        assert process.read(plan).hit
+
     def test_stamps_of_an_older_gen_need_ensure(self, process: Process) -> None:
         """A stamp that carries another gen is as good as missing (A3)."""
         process.read(process.plan(BOOKS_A, name="one"))

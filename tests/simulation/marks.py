@@ -7,6 +7,7 @@ import re
 from .local import MARK_TTL
 from .state import State, Turn
 
+_TOKENS = re.compile(rb"(\w+):(\d+)")
 _READY = re.compile(rb"=\d+")
 
 
@@ -18,8 +19,7 @@ class Marks(State):
         found: dict[int, set[bytes]] = {}
         for key, (value, _) in self.store.data.items():
             if value[:1] == b"p":
-                for item in value[1:].split(b" "):
-                    token, _, deadline = item.partition(b":")
+                for token, deadline in _TOKENS.findall(value):
                     found.setdefault(int(deadline), set()).add(token)
             elif b"=" in value and key[:7] == b"schemes":
                 for ready in _READY.findall(value):

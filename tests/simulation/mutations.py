@@ -205,7 +205,7 @@ class AnyStampLives(CacheProtocol):
     """ENSURE is skipped if all stamps were there; conj stamps do not carry their gen."""
 
     def _living(
-        self, shape: Shape, view: View, name: str, wants: list[Want]
+        self, shape: Shape, view: View, name: str, wants: list[Want], life: bytes
     ) -> dict[bytes, bytes] | None:
         gen = view.values.get(shape.gens[name])
         if gen is None or not self.own(gen, view.server):
@@ -253,6 +253,34 @@ class SameChance(CacheProtocol):
 
 
 broken("A4", "stamps are not fresh", actors(READ, READ, WRITE), protocol=SameChance)
+
+
+class StampOfToken(MemoryStore):
+    """What a bump leaves is made of its token alone."""
+
+    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
+        super().renew(key, before[:1] + b"0" * 15 + before[16:], token)
+
+
+class StampComesBack(MemoryStore):
+    """The last bump gives a conj the stamp that it had before the marks."""
+
+    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
+        self.set(key, b"s" + before)
+
+
+broken(
+    "A4",
+    "a bump that is delivered twice makes the same stamp",
+    actors(READ, WRITE, write(SECOND)),
+    warm=(A,),
+    rows=TWO,
+    demons={"repeat": 2},
+    store=StampOfToken,
+)
+broken(
+    "A4", "a bump restores what its mark took", actors(READ, WRITE), warm=(A,), store=StampComesBack
+)
 
 
 class PrefixOfServer(MemoryStore):

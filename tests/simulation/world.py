@@ -197,6 +197,8 @@ class World(Promises):
             return store.delete(op.args)
         if op.name == "mark":
             self.now += 1  # marks of two writers do not end at one moment
+            if self._due(self.now):  # nor does time stand still for one that is about to
+                self.lost = self.lost_before_commit = True
         keys, args = op.args
         server = store.server_id
         return Answer(store.script(op.name, keys, filled(args, server)), server)

@@ -1,5 +1,8 @@
--- BUMP: take our token from each key; the last one deletes the key, also a stamp (then our mark was lost).
--- With a lag our token stays that much longer. One slot, atomic.
+-- BUMP: take our token from each key; the last one leaves a new stamp if there was one before the marks, or
+-- else deletes the key, also a stamp (then our mark was lost). With a lag our token stays that much longer.
+-- One slot, atomic.
+-- The new stamp is a digest of the one before and our token: it never comes back, however late and often
+-- a MARK or a BUMP is delivered. It is as if a reader had come with an ENSURE, which can be left out then.
 -- KEYS gen, schemes, keys to bump...        ARGV token, lag ms
 -- A key of another type counts as missing. What else keeps us from reading, as a right that the
 -- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
@@ -15,9 +18,18 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local own, lag = ARGV[1], tonumber(ARGV[2])
 
+local function renewed(key, before)
+    -- The first digit says how long entries under it live; a stamp lives twice as long.
+    local digit, gen = string.sub(before, 1, 1), string.sub(before, 17)
+    local stamp = 's' .. digit .. string.sub(redis.sha1hex(before .. own), 1, 15) .. gen
+    local ttl = 2000 * 3 ^ tonumber(digit, 16)
+    -- Out of memory a SET is refused, and a DEL goes through.
+    return not redis.pcall('SET', key, stamp, 'PX', string.format('%.0f', ttl)).err
+end
+
 for i = 3, #KEYS do
     local value = get(KEYS[i])
-    local tokens, last = {}, now
+    local tokens, last, before = {}, now
     if value and string.sub(value, 1, 1) == 'p' then
         for token, until_ms in string.gmatch(value, '(%x+):(%d+)') do
             local deadline = tonumber(until_ms)
@@ -26,14 +38,16 @@ for i = 3, #KEYS do
                 last = math.max(last, deadline)
             end
         end
+        before = string.match(value, ' =([0-9a-f]+)$')
     end
     if lag > 0 then
         tokens[#tokens + 1] = own .. ':' .. string.format('%.0f', now + lag)
         last = math.max(last, now + lag)
     end
     if #tokens > 0 then
-        redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' '), 'PX', string.format('%.0f', last - now))
-    else
+        local kept = before and ' =' .. before or ''
+        redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' ') .. kept, 'PX', string.format('%.0f', last - now))
+    elseif not (before and renewed(KEYS[i], before)) then
         redis.call('DEL', KEYS[i])
     end
 end
