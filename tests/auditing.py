@@ -10,11 +10,11 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models.sql.constants import SINGLE
 
-from cacheops_lite.orm import explain, planning
+from cacheops_lite.orm import explain, planning, reads
 
 
-def compare(query: Any, using: str, profile: Any, packing: str, plan: planning.Plan) -> None:
-    """The plan found by structure is the plan found by compiling."""
+def compare(query: Any, using: str, profile: Any, packing: str, hot: reads.Hot) -> None:
+    """The plan found by structure is the plan found by compiling, and so is what is asked."""
     if packing == "aggregate":
         return  # its query is made by the call; the answers are compared with the database's
     query = query.clone()
@@ -23,11 +23,15 @@ def compare(query: Any, using: str, profile: Any, packing: str, plan: planning.P
         slow = planning.attempt(query, using, profile, SINGLE, "")
     else:
         slow = planning.attempt(query, using, profile, "rows", packing)
+    plan = hot.plan
     assert slow.plan is not None
     assert slow.plan.digest == plan.digest, f"another key by structure: {query}"
     theirs = {table: set(conjs) for table, conjs in slow.plan.tables.items()}
     ours = {table: set(conjs) for table, conjs in plan.tables.items()}
     assert ours == theirs, f"other dependencies by structure: {query}"
+    if hot.bound is not None:
+        assert (hot.bound.statement.sql, hot.bound.params) == (slow.sql, slow.params)
+        assert list(map(type, hot.bound.params)) == list(map(type, slow.params))
 
 
 def compare_step(queryset: Any, node: Any) -> None:

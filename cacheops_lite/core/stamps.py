@@ -3,7 +3,7 @@
 ========  ====================================================================================
 gen       ``s`` · protocol version (1 char) · server id · random (16 hex)
 conj      ``s`` · random (16 hex) · random of the gen that it was made under (16 hex); the first
-          digit d tells how long the entries live that it was made for: 3 ** d s at most (f: or more)
+          digit d tells how long entries live that it was made for: 3 ** d s at most (f: or more)
 pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; token 16 hex, deadline
           in ms of the server's clock; of a conj that had a stamp also `` =`` and its 32 digits
 schemes   the gen that they belong to · `` scheme=ready`` for each, ready in server ms · ``#`` and

@@ -32,6 +32,7 @@ class Attempt(NamedTuple):
     plan: Plan | None
     reason: str
     sql_hash: Any = None
+    sql: str = ""
     params: tuple[Any, ...] = ()
 
 
@@ -86,7 +87,7 @@ def plan_compiler(
         plan = _make_plan(compiler, sql, digest)
         _plans.set(digest, plan)
     reason = plan.reason or refusals.read_refusal(using, plan.tables)
-    return Attempt(compiler, plan, reason, sql_hash, params)
+    return Attempt(compiler, plan, reason, sql_hash, sql, params)
 
 
 def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from django.db import connections
-
 from .. import conf, counters
 from ..core.memo import Recent, Sized
 from . import lazy, planning, refusals, rows, shortcut, templates
 from .one_read import through
 from .planning import Attempt, Plan
 from .shapes import Shape, shape_of
+from .statements import Bound
 
 
 class Hot(NamedTuple):
@@ -23,6 +22,14 @@ class Hot(NamedTuple):
 
     plan: Plan
     produce: Any
+    #: What asks the database; ``None`` if the query must be compiled for it.
+    bound: Bound | None = None
+
+    def load(self, query: Callable[[], Any], using: str) -> Callable[[], rows.Rows]:
+        """What asks the database for the rows of ``query()``."""
+        if self.bound is None:
+            return lambda: rows.load_rows(query().get_compiler(using))
+        return self.bound.fetch
 
 
 class Shown(NamedTuple):
@@ -46,9 +53,9 @@ def reset() -> None:
     _hot.clear()
 
 
-#: Called with (query, alias, profile, packing or op, plan) of every query that was not compiled:
+#: Called with (query, alias, profile, packing or op, hot) of every query that was not compiled:
 #: the switch by which tests compare each fast answer with the slow one.
-audit: list[Callable[[Any, str, conf.Profile, str, Plan], None]] = []
+audit: list[Callable[[Any, str, conf.Profile, str, Hot], None]] = []
 
 
 def fetch(
@@ -69,8 +76,7 @@ def fetch(
         hot = hot_at(place, using, profile, queryset, node.query)
         if hot is not None:
             return rows.produce(queryset, hot.produce, through(
-                hot.plan, model, using, profile, op,
-                lambda: rows.load_rows(queryset.query.get_compiler(using)),
+                hot.plan, model, using, profile, op, hot.load(lambda: queryset.query, using)
             ).value)  # fmt: skip
     query = queryset.query
     shape = shape_of(query)
@@ -83,15 +89,15 @@ def fetch(
     if quick is not None:
         _keep(place, shape, key, quick, shown)
         outcome = through(
-            quick.plan, model, using, profile, op,
-            lambda: rows.load_rows(query.get_compiler(using)),
+            quick.plan, model, using, profile, op, quick.load(lambda: query, using)
         )  # fmt: skip
         return rows.produce(queryset, quick.produce, outcome.value)
     tried = planning.attempt(query, using, profile, "rows", packs)
     if shape is not None and tried.plan is not None and not tried.plan.reason:
         made = learn(shape, key, tried)
         if made is not None:
-            _keep(place, shape, key, Hot(tried.plan, made.produce), shown)
+            bound = Bound(made.statement, using, tried.params)
+            _keep(place, shape, key, Hot(tried.plan, made.produce, bound), shown)
     if tried.plan is None or tried.reason:
         counters.add(counters.line(model, op).uncached, tried.reason, counters.MOST_REASONS)
         return rows.evaluate(queryset, tried.compiler)
@@ -107,7 +113,7 @@ def hot_at(
     if hot is None or refusals.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
-        check(query, using, profile, op or packing(queryset), hot.plan)
+        check(query, using, profile, op or packing(queryset), hot)
     return hot
 
 
@@ -149,11 +155,8 @@ def rows_at(
     if hot is None or refusals.read_refusal(using, hot.plan.tables):
         return None
     for check in audit:
-        check(asked(), using, profile, packs(), hot.plan)
-    outcome = through(
-        hot.plan, model, using, profile, "get",
-        lambda: rows.load_rows(asked().get_compiler(using)),
-    )  # fmt: skip
+        check(asked(), using, profile, packs(), hot)
+    outcome = through(hot.plan, model, using, profile, "get", hot.load(asked, using))
     return hot.produce, outcome.value
 
 
@@ -170,18 +173,19 @@ def get(
     slot = shortcut.slot_for(form, value) if form is not None and template is not None else None
     if template is None or slot is None:
         return None
-    plan = template.fill([slot], None, connections[using])
-    if plan is None or refusals.read_refusal(using, plan.tables):
+    filled = template.fill([slot], using)
+    if filled is None or refusals.read_refusal(using, filled[0].tables):
         return None
-    asked = {name: value}
+    hot = Hot(filled[0], template.produce, filled[1])
+
+    def query() -> Any:
+        return shortcut.long_query(queryset, (), {name: value})
+
     for check in audit:
-        query = shortcut.long_query(queryset, (), asked)
-        check(query, using, profile, packing(queryset), plan)
+        check(query(), using, profile, packing(queryset), hot)
     if place is not None:
-        keep(place, Hot(plan, template.produce))
-    outcome = through(
-        plan, queryset.model, using, profile, "get", lambda: shortcut.load(queryset, (), asked)
-    )
+        keep(place, hot)
+    outcome = through(hot.plan, queryset.model, using, profile, "get", hot.load(query, using))
     return rows.produce(queryset, template.produce, outcome.value)
 
 
@@ -192,17 +196,20 @@ def quick_plan(
     template = _templates.get(key) if shape is not None else None
     if shape is None or template is None:
         return None
-    plan = template.fill(shape.slots, None, connections[using])
-    if plan is None or refusals.read_refusal(using, plan.tables):
+    filled = template.fill(shape.slots, using)
+    if filled is None or refusals.read_refusal(using, filled[0].tables):
         return None
+    hot = Hot(filled[0], template.produce, filled[1])
     for check in audit:
-        check(query, using, profile, packs, plan)
-    return Hot(plan, template.produce)
+        check(query, using, profile, packs, hot)
+    return hot
 
 
 def learn(shape: Shape, key: Any, tried: Attempt) -> templates.Template | None:
     """Keep what compiling a query taught for others of its shape."""
-    made = templates.make(shape, tried.compiler, tried.plan, tried.sql_hash, tried.params)
+    made = templates.make(
+        shape, tried.compiler, tried.plan, tried.sql_hash, tried.sql, tried.params
+    )
     if made is not None and _templates.get(key) is None:
         _templates.set(key, made)
     return made

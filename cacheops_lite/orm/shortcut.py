@@ -15,7 +15,7 @@ from django.db.models.sql.query import Query
 
 from .. import conf
 from ..core.memo import Recent
-from . import lazy, rows
+from . import lazy
 from .shapes import SCALARS, Shape, Slot
 
 #: Methods that must be Django's own (ours, once installed) for the short way to be the same.
@@ -137,11 +137,6 @@ def slot_for(form: Known, value: Any) -> Slot | None:
     if type(leaf.rhs) is not form.kind:
         return None
     return Slot(leaf, (leaf.rhs,), True)
-
-
-def load(queryset: Any, args: Any, kwargs: Any) -> rows.Rows:
-    """The rows, asked for as ``get(*args, **kwargs)`` asks."""
-    return rows.load_rows(long_query(queryset, args, kwargs).get_compiler(queryset.db))
 
 
 def end_query(queryset: Any, name: str) -> Any:

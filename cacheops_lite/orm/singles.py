@@ -16,6 +16,7 @@ from .. import conf, counters
 from . import lazy, planning, reads, rows, walk
 from .one_read import through
 from .shapes import shape_of
+from .statements import Bound
 
 #: What an aggregate may be made of for its SQL to hang on nothing but itself (no time zone).
 _STEADY = frozenset({Avg, Count, Max, Min, Sum, Col, Star})
@@ -103,17 +104,15 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         place = (node.serial, op, using, profile.db_agnostic)
         hot = reads.hot_at(place, using, profile, queryset, node.query, op)
         if hot is not None:
-            found = through(hot.plan, model, using, profile, op, lambda: _recorded(ask)).value
-            return _value(op, found)
+            return _value(op, through(hot.plan, model, using, profile, op, _load(hot, ask)).value)
     query = queryset.query
     shape = shape_of(query)
     key = shape and (shape.structure, using, profile.db_agnostic, op)
     quick = reads.quick_plan(shape, key, query, using, profile, op)
     if quick is not None:
         if place is not None:
-            reads.keep(place, reads.Hot(quick.plan, None))
-        found = through(quick.plan, model, using, profile, op, lambda: _recorded(ask)).value
-        return _value(op, found)
+            reads.keep(place, quick)
+        return _value(op, through(quick.plan, model, using, profile, op, _load(quick, ask)).value)
     hook = Single(model, using, profile, op)
     answer = ask(hook)
     tried = hook.tried
@@ -124,10 +123,15 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         and not tried.plan.reason
         and tried.compiler.query.__class__ is Query
     ):
-        reads.learn(shape, key, tried)
+        made = reads.learn(shape, key, tried)
         if place is not None:
-            reads.keep(place, reads.Hot(tried.plan, None))
+            bound = Bound(made.statement, using, tried.params) if made is not None else None
+            reads.keep(place, reads.Hot(tried.plan, None, bound))
     return answer
+
+
+def _load(hot: reads.Hot, ask: Ask) -> Callable[[], rows.Rows]:
+    return hot.bound.single if hot.bound is not None else lambda: _recorded(ask)
 
 
 def _value(op: str, found: rows.Rows) -> Any:

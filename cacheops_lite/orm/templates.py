@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db import connections
 from django.db.models import lookups
 
 from ..core.entry import Conj
@@ -18,6 +19,7 @@ from ..core.memo import Sized
 from . import fingerprint, ranges, values, walk
 from .build import Produce
 from .shapes import Shape, Slot, parameters
+from .statements import Bound, Statement
 
 _BOUNDS = (
     lookups.GreaterThan, lookups.GreaterThanOrEqual,
@@ -55,20 +57,27 @@ class Template:
         sql_hash: Any,
         constants: list[str],
         terms: dict[str, tuple[Any, ...]] | None,
+        statement: Statement,
+        before: tuple[Any, ...],
     ) -> None:
         self.produce = produce
         self.plan = plan
         self.sql_hash = sql_hash
+        self.statement = statement
+        #: The compiler's own parameters, which ``constants`` spell.
+        self.before = before
         #: Spelt parameters of the compiler's own, before those of the slots.
         self.constants = constants
         #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
         self.terms = terms
 
-    def fill(self, slots: list[Slot], compiler: Any, connection: Any) -> Any | None:
-        """The plan for these parameters, or ``None`` if the query must be compiled."""
+    def fill(self, slots: list[Slot], using: str) -> tuple[Any, Bound] | None:
+        """The plan for these parameters and what asks for them, or ``None`` if the query must be
+        compiled.
+        """
         try:
-            ours = map(fingerprint.spell_param, parameters(slots, compiler, connection))
-            spelt = "\x00".join([*self.constants, *ours])
+            ours = parameters(slots, None, connections[using])
+            spelt = "\x00".join([*self.constants, *map(fingerprint.spell_param, ours)])
         except _NO_PARAMETERS:
             return None
         plan = filled.get((self, spelt))
@@ -79,7 +88,7 @@ class Template:
                 hasher.update(spelt.encode("utf-8", "surrogatepass"))
                 plan = self.plan._replace(digest=hasher.digest(), tables=tables)
                 filled.set((self, spelt), plan)
-        return plan
+        return plan and (plan, Bound(self.statement, using, (*self.before, *ours)))
 
     def _tables(self, slots: list[Slot]) -> dict[str, tuple[Conj, ...]] | None:
         texts = _texts(slots)
@@ -114,7 +123,7 @@ def _texts(slots: list[Slot]) -> list[list[str]] | None:
 
 
 def make(
-    shape: Shape, compiler: Any, plan: Any, sql_hash: Any, params: tuple[Any, ...]
+    shape: Shape, compiler: Any, plan: Any, sql_hash: Any, sql: str, params: tuple[Any, ...]
 ) -> Template | None:
     """A template from a query that was compiled and planned; ``None`` if nothing can be kept."""
     try:
@@ -131,7 +140,10 @@ def make(
     # A constant of an ON clause might be taken for a parameter that looks like it.
     if not any(map(walk.restrictions, compiler.query.alias_map.values())):
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
-    template = Template(Produce(compiler), plan, sql_hash, constants, terms)
+    template = Template(
+        Produce(compiler), plan, sql_hash, constants, terms,
+        Statement(compiler, sql), params[: len(constants)],
+    )  # fmt: skip
     filled.set((template, "\x00".join(spelt)), plan)
     return template
 
