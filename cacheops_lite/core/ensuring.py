@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import stamps
 from .entry import ANY_ROW, Conj
 from .keys import scheme_text
-from .plans import SERVER_ID, ReadPlan, Script, Transport
+from .plans import SERVER_ID, Asked, ReadPlan, Script, Transport
 from .servers import Servers, server_at
 from .state import State
 
@@ -49,7 +49,7 @@ class Shape:
             (want.key, self.any[name].key) for name, wants in self.static.items() for want in wants
         ]
         keys = [plan.entry, *self.gens.values(), *(key for key, _ in self.required)]
-        self.fetched = list(dict.fromkeys(keys))
+        self.fetched = Asked(dict.fromkeys(keys))
         self.known = frozenset(keys)
         self.more: list[bytes] = []
         #: All that one MGET asks for, the entry first.

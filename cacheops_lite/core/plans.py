@@ -6,10 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .entry import Change, Conj
     from .servers import Servers
+
+
+class Asked(list[bytes]):
+    """Keys that are asked for together, again and again."""
+
+    __slots__ = ("command",)
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        super().__init__(keys)
+        #: Where a transport keeps how it spells what asks for them.
+        self.command: Any = None
 
 
 class TablePlan(NamedTuple):

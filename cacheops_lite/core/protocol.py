@@ -16,14 +16,18 @@ stored under *those* stamps. A write in between leaves an entry that is dead on 
 no race to lose, as long as
 
 - stamps are fixed before the load (A1, with a guard for what only the result tells),
-- no stamp ever returns (A4: fresh ones for each attempt; 64 random bits),
+- no stamp ever returns (A4: fresh ones for each attempt, of 60 random bits; what a BUMP leaves is
+  a digest of the stamp before it and of its token),
 - a stamp never outlives the knowledge which schemes are in use (A2, A3: a gen without its schemes
-is unknown to
-  writers; conj stamps carry their gen).
+  is unknown to writers; conj stamps carry their gen).
+
+ENSURE is left out where the look found all stamps living: made under the gen that stands, for
+entries that live as long as this one.
 
 *Write* (`writing`). Before the commit MARK puts a pending token on the any-row key, then on the
 conj keys of the old and the new row of each scheme, or on the gen where a value is unknown; after
-the commit BUMP takes it off, and the last token's leaving deletes the key. While a key is
+the commit BUMP takes it off. The last token to leave makes the next stamp of a conj that had one
+before, as a reader's ENSURE would at that moment, and deletes any other key. While a key is
 pending, readers neither answer from it nor get a stamp of it, and schemes that come into use wait
 (they are *young*), since this writer has not marked them (B1). Both scripts return the schemes as
 they are afterwards, so that what is missing is marked or bumped in a second trip. A token dies by
@@ -45,6 +49,7 @@ from .keys import Keys
 from .plans import (
     SERVER_ID,
     Answer,
+    Asked,
     Outcome,
     ReadPlan,
     Reply,
@@ -62,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SERVER_ID",
     "Answer",
+    "Asked",
     "CacheProtocol",
     "Keys",
     "Outcome",

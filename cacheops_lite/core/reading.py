@@ -10,7 +10,7 @@ from ..exceptions import StoreUnavailable
 from . import stamps
 from .ensuring import Ensuring, Shape, Verdict, View
 from .entry import Conj
-from .plans import Outcome, ReadPlan, Reply, Script, Transport
+from .plans import Asked, Outcome, ReadPlan, Reply, Script, Transport
 from .servers import in_both, server_at
 from .writing import Writing
 
@@ -182,7 +182,7 @@ class Reading(Ensuring, Writing):
         more = [key for key in depends if key not in shape.known]
         if more != shape.more:
             shape.more = more
-            shape.asked = shape.fetched + more
+            shape.asked = Asked([*shape.fetched, *more])
 
     # -- waiting for another caller
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from ..core.protocol import Reply
+from ..core.protocol import Asked, Reply
 from .exchange import RedisTransport, unlike
 from .replies import are_values
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .breaker import Breaker
-    from .exchange import Command
 
 
 class SyncTransport(RedisTransport):
@@ -57,16 +56,15 @@ class SyncTransport(RedisTransport):
         if not server or time.monotonic() - since > self.FRESH:
             self._idle.append((connection, since))
             return await super().mget(keys)
-        command: Command = (b"MGET", *keys)
         try:
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command(_spelt(connection, keys), check_health=False)
             values = connection.read_response(disable_decoding=True)
             if not are_values(values, len(keys)):
-                raise InvalidResponse(unlike(command, values))
+                raise InvalidResponse(unlike((b"MGET", *keys), values))
             self._same(connection, server)
         except Disconnected:
             await self._cut(connection)
-            (values,), server = await self._talk(lambda server: [command], False)
+            (values,), server = await self._talk(lambda server: [(b"MGET", *keys)], False)
             self._raise([values])
             return Reply(values, server)
         except ResponseError as error:
@@ -126,6 +124,15 @@ class SyncTransport(RedisTransport):
             self._idle.append((connection, time.monotonic()))
         else:
             self.client.connection_pool.release(connection)
+
+
+def _spelt(connection: Any, keys: Sequence[bytes]) -> Any:
+    """The command that asks for some keys, as it is sent."""
+    if not isinstance(keys, Asked):
+        return connection.pack_command(b"MGET", *keys)
+    if keys.command is None:
+        keys.command = connection.pack_command(b"MGET", *keys)
+    return keys.command
 
 
 class AsyncTransport(RedisTransport):
