@@ -158,7 +158,7 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         for worker in workers.values():
             worker.close()
         show("mixed traffic")
-        told = driver.mixed(bench.crowds(), max(1, options.rounds // 4), options.seconds)
+        told = driver.mixed(bench.crowds(), max(1, options.rounds // 2), options.seconds)
         traffic = {peer: driver.middle(rounds) for peer, rounds in told.items()}
         show("")
         report.traffic(traffic, options.processes)

@@ -8,6 +8,7 @@ traced to one parameter. Otherwise the plan is kept for these very parameters.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -34,8 +35,8 @@ _NO_PARAMETERS = (fingerprint.Unspellable, EmptyResultSet, FullResultSet)
 Term = tuple[str, str | None, tuple[int, int]]
 
 
-#: What ``exists()`` selects.
-_EXISTS = [fingerprint.spell_param(1)]
+#: What ``exists()`` selects, as drivers take it (of psycopg: an ``Int4``).
+_EXISTS = re.compile(r"(.*=)?int:1").fullmatch
 
 
 def parts(plan: Any) -> int:
@@ -132,7 +133,7 @@ def make(
         constants = spelt[: len(spelt) - len(ours)]
         if spelt[len(constants) :] != [fingerprint.spell_param(value) for value in ours]:
             return None  # another order
-        if constants not in ([], _EXISTS):
+        if constants and not (len(constants) == 1 and _EXISTS(constants[0])):
             return None  # the compiler has parameters of its own
     except _NO_PARAMETERS:
         return None
