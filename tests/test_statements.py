@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.db.models import Count, Max
+from django.db.models.functions import Coalesce
 from django.db.models.sql.compiler import SQLCompiler
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from cacheops_lite import invalidate_all
 from cacheops_lite.orm import lazy, reads
+from cacheops_lite.orm.shapes import shape_of
 
 from . import models as m
 
@@ -170,3 +175,109 @@ def test_errors_are_those_of_the_database(
     with connection.execute_wrapper(refuse), pytest.raises(LookupError):
         m.Post.objects.get(pk=posts[0].pk)
     assert m.Post.objects.get(pk=posts[0].pk) == posts[0]
+
+
+def test_parameters_behind_those_of_the_conditions(
+    posts: list[m.Post], compiled: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that looks like the first condition's value is not taken for it: its place is unknown."""
+    for views, post in enumerate(posts, 1):
+        m.Post.objects.filter(pk=post.pk).update(views=views)
+    monkeypatch.setattr(m.Post._meta, "ordering", [Coalesce("editor_id", 1), "pk"])
+    for _ in range(3):
+        for views, post in enumerate(posts, 1):
+            found = m.Post.objects.filter(views=views)
+            assert list(found) == list(found.all()[:1]) == [found.first()] == [post]
+        invalidate_all()
+
+
+def test_parameters_that_look_alike(posts: list[m.Post]) -> None:
+    """Whatever order they stand in, each goes to its own column the next time."""
+    m.Post.objects.filter(pk=posts[0].pk).update(title="x", text="x")
+    m.Post.objects.filter(pk=posts[1].pk).update(title="x", text="y")
+    m.Post.objects.filter(pk=posts[2].pk).update(title="y", text="x")
+    for title, text, post in (("x", "x", 0), ("x", "y", 1), ("y", "x", 2), ("x", "y", 1)):
+        for _ in range(2):
+            (found,) = m.Post.objects.filter(title=title, text=text)
+            assert found == posts[post]
+        invalidate_all()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_field_that_counts(
+    compiled: list[Any], monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """What a field asks for on its way to Python is not taken for the aggregate around it."""
+    m.Price.objects.create(name="a", amount=Decimal(5), labels=["x"])
+    field: Any = m.Price._meta.get_field("amount")
+    convert = field.from_db_value
+
+    def from_db_value(*args: Any) -> Any:
+        tags = m.Tag.objects.filter(name="red")
+        (tags if stored else tags.nocache()).count()
+        return convert(*args)
+
+    monkeypatch.setattr(field, "from_db_value", from_db_value)
+    for number in range(6, 12):
+        for _ in range(2):
+            found = m.Price.objects.aggregate(most=Max("amount"))
+            assert found == {"most": number - 1}
+        m.Tag.objects.create(name="red")
+        m.Price.objects.create(name=str(number), amount=Decimal(number), labels=["x"])
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_lookup_that_counts(
+    compiled: list[Any], monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """Nor is what it asks for on its way to the database."""
+    m.Price.objects.create(name="a", amount=Decimal(5), labels=["x"])
+    field: Any = m.Price._meta.get_field("amount")
+    prepare = field.get_db_prep_value
+
+    def get_db_prep_value(*args: Any, **kwargs: Any) -> Any:
+        tags = m.Tag.objects.filter(name="red")
+        (tags if stored else tags.nocache()).count()
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(field, "get_db_prep_value", get_db_prep_value)
+    for number in range(6, 10):
+        for _ in range(2):
+            assert m.Price.objects.filter(amount__gte=5).count() == number - 5
+            assert m.Price.objects.filter(amount__gte=5).aggregate(n=Count("pk")) == {
+                "n": number - 5
+            }
+        m.Tag.objects.create(name="red")
+        m.Tag.objects.create(name="red")
+        m.Price.objects.create(name=str(number), amount=Decimal(number), labels=["x"])
+
+
+def test_tenants_have_their_own_sql(
+    posts: list[m.Post], compiled: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a function says whose keys are meant, the text of another tenant is not run."""
+    tenant = "a"
+    with override_settings(CACHEOPS_PREFIX=lambda query: f"{tenant}:"):
+        for post in posts[:2]:
+            m.Post.objects.get(pk=post.pk)
+        tenant = "b"
+        compiled.clear()
+        for post in posts[:2]:
+            m.Post.objects.get(pk=post.pk)
+        assert len(compiled) == 2
+
+
+def test_values_of_the_first_query_are_not_held(posts: list[m.Post]) -> None:
+    """What is kept of a shape has no part in the query that it was learnt from."""
+    queryset = m.Post.objects.filter(title__in=[f"title {number}" for number in range(50)])
+    list(queryset)
+    where = weakref.ref(queryset.query.where)
+    shape = shape_of(queryset.query)
+    assert shape is not None
+    key = (shape.structure, "default", False, queryset._iterable_class, queryset._fields)
+    assert reads._templates.get(key).statement is not None
+    del queryset, shape, key
+    reads.reset()
+    lazy.reset()
+    gc.collect()
+    assert where() is None

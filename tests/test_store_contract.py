@@ -15,7 +15,7 @@ import redis.asyncio
 from django.conf import settings
 
 from cacheops_lite.core.protocol import SERVER_ID, Script, Transport, run
-from cacheops_lite.core.stamps import seal
+from cacheops_lite.core.stamps import life, seal
 from cacheops_lite.stores.memory import MemoryStore, MemoryTransport
 from cacheops_lite.stores.transport import AsyncTransport, SyncTransport
 
@@ -414,7 +414,7 @@ class StoreContract:
         assert store.pttl(B1) == -2
 
     def test_bump_renews(self, store: Store) -> None:
-        """Of a conj that had a stamp the last BUMP makes another one, of the same gen and life."""
+        """Of a conj that had a stamp the last BUMP makes another one, of the same gen and time."""
         gen, (stamp,) = store.ensure((b"a", A1))
         store.mark(A1, A2, token=TOKENS[0])
         store.mark(A1, token=TOKENS[1])
@@ -424,17 +424,40 @@ class StoreContract:
         fresh = store.get(A1) or b""
         assert re.fullmatch(rb"s[0-9a-f]{32}", fresh)
         assert fresh != stamp
-        assert (fresh[1:2], fresh[17:]) == (stamp[1:2], stamp[17:])
+        assert (fresh[1:3], fresh[17:]) == (stamp[1:3], stamp[17:])
+        assert HOUR - 5000 < store.pttl(A1) <= HOUR
         assert store.get(A2) is None
         assert store.ensure((b"a", A1)) == (gen, [fresh])
 
     def test_bump_renews_for_life(self, store: Store) -> None:
-        """The new stamp lives twice as long as the entries that the first one was made for."""
-        for digit, seconds in ((b"0", 1), (b"7", 3**7), (b"f", 3**15)):
-            store.set(A1, b"s" + digit + b"1" * 31)
+        """A stamp that has less time left than entries live that it was made for is not renewed."""
+        for ttl_ms, left, renewed in (
+            (60_000, 120_000, True),
+            (60_000, 70_000, True),
+            (60_000, 50_000, False),
+            (10**9, HOUR, False),
+            (10**15, HOUR, False),
+        ):
+            store.set(A1, b"s%s%s" % (life(ttl_ms), b"1" * 30), px=left)
             store.mark(A1)
             store.bump(A1)
-            assert 2000 * seconds - 500 < store.pttl(A1) <= 2000 * seconds
+            assert (store.get(A1) is not None) == renewed
+            assert not renewed or left - 500 < store.pttl(A1) <= left
+
+    def test_longer_life(self, store: Store) -> None:
+        """ENSURE for entries that live longer makes a stamp anew, for shorter ones it does not."""
+        wanted: list[Any] = [SERVER_ID, b"1", b"0" * 16, b"%d" % HOUR, b"%d" % HOUR, b"64", b"a"]
+
+        def ensure(digits: bytes) -> bytes:
+            random = digits + store.random()[2:]
+            found: bytes = store.script("ensure", [GEN, SCHEMES, ANY, A1], *wanted, random)[1][0]
+            return found
+
+        short = ensure(b"09")
+        assert ensure(b"08") == ensure(b"09") == short
+        longer = ensure(b"0a")
+        assert longer[:3] == b"s0a"
+        assert ensure(b"09") == ensure(b"00") == longer
 
     def test_no_stamp_comes_back(self, store: Store) -> None:
         """However often a MARK and a BUMP are delivered, and in whatever order (A4)."""
@@ -555,7 +578,7 @@ def test_memory_is_like_a_server(redis_client: redis.Redis, seed: int) -> None:
             return [hours(item) for item in value]
         if isinstance(value, bytes):
             value = re.sub(
-                rb"(?<=[:=])\d{13}", lambda found: b"%d" % round(int(found[0]) / HOUR), value
+                rb"(?<=[:=/])\d{13}", lambda found: b"%d" % round(int(found[0]) / HOUR), value
             )
             return re.sub(rb"#[0-9a-f]{16}$", b"#", value)  # the check of moments
         return value

@@ -157,7 +157,7 @@ class Ensuring(State):
         living = {shape.gens[name]: gen}
         for want in wants:
             stamp = view.values.get(want.key)
-            if stamp is None or not stamps.carries(stamp, gen) or stamp[1:2] < life:
+            if stamp is None or not stamps.carries(stamp, gen) or stamp[1:3] < life:
                 return None
             living[want.key] = stamp
         return living
@@ -281,7 +281,7 @@ class Ensuring(State):
                 b"%d" % self.most_schemes,
             ]
             for index, want in enumerate(wants, 1):
-                random = fresh[16 * index + 1 : 16 * index + 16]
+                random = fresh[16 * index + 2 : 16 * index + 16]
                 args += [want.scheme.encode(), life + random]
             scripts.append(Script("ensure", keys, args))
         answers = {}

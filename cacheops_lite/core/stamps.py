@@ -2,10 +2,11 @@
 
 ========  ====================================================================================
 gen       ``s`` · protocol version (1 char) · server id · random (16 hex)
-conj      ``s`` · random (16 hex) · random of the gen that it was made under (16 hex); the first
-          digit d tells how long entries live that it was made for: 3 ** d s at most (f: or more)
+conj      ``s`` · how long entries live that it was made for (2 hex: n for 1.08 ** n s at most; ff:
+          or more) · random (14 hex) · random of the gen that it was made under (16 hex)
 pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; token 16 hex, deadline
-          in ms of the server's clock; of a conj that had a stamp also `` =`` and its 32 digits
+          in ms of the server's clock; of a conj that had a stamp also `` =``, its 32 digits, ``/``
+          and when it runs out in server ms
 schemes   the gen that they belong to · `` scheme=ready`` for each, ready in server ms · ``#`` and
           the first 16 hex digits of the SHA-1 of all before
 entry     format byte · CRC-32 of all that follows (4 bytes) · number of dependencies (2 bytes) ·
@@ -71,12 +72,12 @@ def carries(stamp: bytes | None, gen: bytes) -> bool:
     )
 
 
-_LIVES = [1000 * 3**digit for digit in range(15)]
+_LIVES = [1000 * 1.08**n for n in range(255)]
 
 
 def life(ttl_ms: int) -> bytes:
-    """The first digit of stamps for entries that live so long; a greater digit does as well."""
-    return b"%x" % bisect_left(_LIVES, ttl_ms)
+    """The first digits of stamps for entries that live so long; greater ones do as well."""
+    return b"%02x" % bisect_left(_LIVES, ttl_ms)
 
 
 class Schemes(NamedTuple):

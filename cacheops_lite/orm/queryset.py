@@ -170,7 +170,7 @@ def exists(original: Callable[..., Any], self: Any) -> Any:
 def _single(original: Callable[..., Any], self: Any, op: str) -> Any:
     profile = profile_for(self, op) if self._result_cache is None else None
     if profile is None:
-        return original(self)
+        return singles.apart(lambda: original(self))
     self = _decided(self)
     return singles.single(self, op, profile, singles.asking(original, self))
 
@@ -179,7 +179,7 @@ def aggregate(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any
     """``aggregate`` through the cache."""
     profile = profile_for(self, "aggregate")
     if profile is None:
-        return original(self, *args, **kwargs)
+        return singles.apart(lambda: original(self, *args, **kwargs))
     self = _decided(self)
     ask = singles.asking(original, self, *args, **kwargs)
     return singles.aggregate(self, args, kwargs, profile, ask)

@@ -96,8 +96,8 @@ def fetch(
     if shape is not None and tried.plan is not None and not tried.plan.reason:
         made = learn(shape, key, tried)
         if made is not None:
-            bound = Bound(made.statement, using, tried.params)
-            _keep(place, shape, key, Hot(tried.plan, made.produce, bound), shown)
+            hot = Hot(tried.plan, made.produce, made.bind(using, tried.params))
+            _keep(place, shape, key, hot, shown)
     if tried.plan is None or tried.reason:
         counters.add(counters.line(model, op).uncached, tried.reason, counters.MOST_REASONS)
         return rows.evaluate(queryset, tried.compiler)
@@ -205,10 +205,10 @@ def quick_plan(
     return hot
 
 
-def learn(shape: Shape, key: Any, tried: Attempt) -> templates.Template | None:
-    """Keep what compiling a query taught for others of its shape."""
+def learn(shape: Shape, key: Any, tried: Attempt, op: str = "") -> templates.Template | None:
+    """Keep what compiling a query taught for others of its shape; ``op``: of one row."""
     made = templates.make(
-        shape, tried.compiler, tried.plan, tried.sql_hash, tried.sql, tried.params
+        shape, tried.compiler, tried.plan, tried.sql_hash, tried.sql, tried.params, op
     )
     if made is not None and _templates.get(key) is None:
         _templates.set(key, made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.models import Avg, Count, Max, Min, Sum
@@ -16,7 +16,6 @@ from .. import conf, counters
 from . import lazy, planning, reads, rows, walk
 from .one_read import through
 from .shapes import shape_of
-from .statements import Bound
 
 #: What an aggregate may be made of for its SQL to hang on nothing but itself (no time zone).
 _STEADY = frozenset({Avg, Count, Max, Min, Sum, Col, Star})
@@ -25,6 +24,8 @@ _STEADY = frozenset({Avg, Count, Max, Min, Sum, Col, Star})
 Hook = Callable[[Any, Callable[[], Any]], Any]
 #: Runs Django's method, and hands its one-row query to a hook.
 Ask = Callable[[Hook], Any]
+
+T = TypeVar("T")
 
 _hook: ContextVar[Hook | None] = ContextVar("cacheops_lite_hook", default=None)
 
@@ -47,9 +48,17 @@ def execute_sql(original: Callable[..., Any], self: Any, *args: Any, **kwargs: A
     hook = _hook.get()
     if hook is None or (args[0] if args else kwargs.get("result_type")) != SINGLE:
         return original(self, *args, **kwargs)
+    _hook.set(None)  # what fields ask for on the way to their values is not what was waited for
+    return hook(self, lambda: original(self, *args, **kwargs))
+
+
+def apart(run: Callable[[], T]) -> T:
+    """Run what may ask for one row itself while a hook waits for another."""
+    if _hook.get() is None:
+        return run()
     token = _hook.set(None)
     try:
-        return hook(self, lambda: original(self, *args, **kwargs))
+        return run()
     finally:
         _hook.reset(token)
 
@@ -123,15 +132,16 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         and not tried.plan.reason
         and tried.compiler.query.__class__ is Query
     ):
-        made = reads.learn(shape, key, tried)
+        made = reads.learn(shape, key, tried, op)
         if place is not None:
-            bound = Bound(made.statement, using, tried.params) if made is not None else None
+            bound = made.bind(using, tried.params) if made is not None else None
             reads.keep(place, reads.Hot(tried.plan, None, bound))
     return answer
 
 
 def _load(hot: reads.Hot, ask: Ask) -> Callable[[], rows.Rows]:
-    return hot.bound.single if hot.bound is not None else lambda: _recorded(ask)
+    bound = hot.bound
+    return (lambda: _recorded(ask)) if bound is None else (lambda: apart(bound.single))
 
 
 def _value(op: str, found: rows.Rows) -> Any:

@@ -8,13 +8,14 @@ traced to one parameter. Otherwise the plan is kept for these very parameters.
 
 from __future__ import annotations
 
-import re
+from itertools import count
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.models import lookups
 
+from .. import conf
 from ..core.entry import Conj
 from ..core.memo import Sized
 from . import fingerprint, ranges, values, walk
@@ -35,17 +36,15 @@ _NO_PARAMETERS = (fingerprint.Unspellable, EmptyResultSet, FullResultSet)
 Term = tuple[str, str | None, tuple[int, int]]
 
 
-#: What ``exists()`` selects, as drivers take it (of psycopg: an ``Int4``).
-_EXISTS = re.compile(r"(.*=)?int:1").fullmatch
-
-
 def parts(plan: Any) -> int:
     """How many conjunctions a plan has."""
     return sum(map(len, plan.tables.values()))
 
 
-#: (template, spelt parameters) -> plan; for all templates together, or there is no end to them.
-filled: Sized[tuple[Template, str], Any] = Sized(8192, parts)
+#: (serial of a template, spelt parameters) -> plan; for all templates together, or there is no end
+#: to them.
+filled: Sized[tuple[int, str], Any] = Sized(8192, parts)
+_serials = count()
 
 
 class Template:
@@ -58,12 +57,15 @@ class Template:
         sql_hash: Any,
         constants: list[str],
         terms: dict[str, tuple[Any, ...]] | None,
-        statement: Statement,
+        statement: Statement | None,
         before: tuple[Any, ...],
     ) -> None:
+        #: Stands for this template where holding it would keep it alive.
+        self.serial = next(_serials)
         self.produce = produce
         self.plan = plan
         self.sql_hash = sql_hash
+        #: ``None`` if it is not certain that it can be run with other parameters.
         self.statement = statement
         #: The compiler's own parameters, which ``constants`` spell.
         self.before = before
@@ -72,24 +74,26 @@ class Template:
         #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
         self.terms = terms
 
-    def fill(self, slots: list[Slot], using: str) -> tuple[Any, Bound] | None:
-        """The plan for these parameters and what asks for them, or ``None`` if the query must be
-        compiled.
-        """
+    def fill(self, slots: list[Slot], using: str) -> tuple[Any, Bound | None] | None:
+        """The plan for these parameters and what asks for them; ``None``: compile it, then."""
         try:
             ours = parameters(slots, None, connections[using])
             spelt = "\x00".join([*self.constants, *map(fingerprint.spell_param, ours)])
         except _NO_PARAMETERS:
             return None
-        plan = filled.get((self, spelt))
+        plan = filled.get((self.serial, spelt))
         if plan is None and self.terms is not None:
             tables = self._tables(slots)
             if tables is not None:
                 hasher = self.sql_hash.copy()
                 hasher.update(spelt.encode("utf-8", "surrogatepass"))
                 plan = self.plan._replace(digest=hasher.digest(), tables=tables)
-                filled.set((self, spelt), plan)
-        return plan and (plan, Bound(self.statement, using, (*self.before, *ours)))
+                filled.set((self.serial, spelt), plan)
+        return plan and (plan, self.bind(using, (*self.before, *ours)))
+
+    def bind(self, using: str, params: tuple[Any, ...]) -> Bound | None:
+        """What asks the database with these parameters, if it need not be compiled for it."""
+        return Bound(self.statement, using, params) if self.statement is not None else None
 
     def _tables(self, slots: list[Slot]) -> dict[str, tuple[Conj, ...]] | None:
         texts = _texts(slots)
@@ -124,17 +128,27 @@ def _texts(slots: list[Slot]) -> list[list[str]] | None:
 
 
 def make(
-    shape: Shape, compiler: Any, plan: Any, sql_hash: Any, sql: str, params: tuple[Any, ...]
+    shape: Shape,
+    compiler: Any,
+    plan: Any,
+    sql_hash: Any,
+    sql: str,
+    params: tuple[Any, ...],
+    op: str,
 ) -> Template | None:
-    """A template from a query that was compiled and planned; ``None`` if nothing can be kept."""
+    """A template from a query that was compiled and planned; ``None`` if nothing can be kept.
+
+    ``op``: what asks for a single row, or ``""``.
+    """
     try:
         ours = parameters(shape.slots, compiler, compiler.connection)
         spelt = [fingerprint.spell_param(value) for value in params]
         constants = spelt[: len(spelt) - len(ours)]
         if spelt[len(constants) :] != [fingerprint.spell_param(value) for value in ours]:
             return None  # another order
-        if constants and not (len(constants) == 1 and _EXISTS(constants[0])):
-            return None  # the compiler has parameters of its own
+        # Parameters of the compiler's own, as those of an ordering, may stand behind ours.
+        if constants and (op != "exists" or len(constants) > 1):
+            return None
     except _NO_PARAMETERS:
         return None
     terms = None
@@ -143,10 +157,20 @@ def make(
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
     template = Template(
         Produce(compiler), plan, sql_hash, constants, terms,
-        Statement(compiler, sql), params[: len(constants)],
+        Statement(compiler, sql) if _repeatable(spelt[len(constants) :]) else None,
+        params[: len(constants)],
     )  # fmt: skip
-    filled.set((template, "\x00".join(spelt)), plan)
+    filled.set((template.serial, "\x00".join(spelt)), plan)
     return template
+
+
+def _repeatable(spelt: list[str]) -> bool:
+    """Whether a statement with these parameters can be run with others.
+
+    Those that look alike do not show in which order they stand. Where a function says whose tables
+    are meant (tenants), it may say so in the SQL, too.
+    """
+    return len(set(spelt)) == len(spelt) and isinstance(conf.current().prefix, str)
 
 
 def _joined(compiler: Any, plan: Any) -> bool:

@@ -15,8 +15,8 @@ from ..core.stamps import seal, unseal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Behind the tokens of a conj: the digits of the stamp that it had before.
-_BEFORE = re.compile(rb" =([0-9a-f]+)$")
+#: Behind the tokens of a conj: the digits of the stamp that it had before, and when that runs out.
+_BEFORE = re.compile(rb"(?s:p.*)( =([0-9a-f]+)/([0-9]+))").fullmatch
 _STAMP = re.compile(rb"s[0-9a-f]{32}").fullmatch
 _TOKENS = re.compile(rb"([0-9a-f]+):([0-9]+)")
 _SCHEMES = re.compile(rb" ([^ =]+)=([0-9]+)")
@@ -166,7 +166,7 @@ class MemoryStore:
                 out.append(b"y")
             elif self._deadline(value, now):
                 out.append(b"p")
-            elif value is not None and self.living(value, gen):
+            elif value is not None and self.living(value, gen) and value[1:3] >= random[:2]:
                 self._prolong(key, ttl)
                 out.append(value)
             else:
@@ -183,7 +183,7 @@ class MemoryStore:
         for key in keys[2:]:
             now = self.clock()
             tokens = self._others(key, token, now) | {token: now + ttl}
-            self._pend(key, tokens, self._before(key), now)
+            self._pend(key, tokens, self._before(key, now), now)
         return self.mget(keys[:2])
 
     def script_bump(self, keys: list[bytes], args: list[bytes]) -> Any:
@@ -193,19 +193,19 @@ class MemoryStore:
             tokens = self._others(key, token, now)
             if lag > 0:
                 tokens[token] = now + lag
-            found = _BEFORE.search(self.get(key) or b"")
+            found = _BEFORE(self.get(key) or b"")
             if tokens:
-                self._pend(key, tokens, found[0] if found else b"", now)
-            elif found:
-                self.renew(key, found[1], token)
+                self._pend(key, tokens, found[1] if found else b"", now)
+            elif found and int(found[3]) - now >= 1000 * 1.08 ** int(found[2][:2], 16):
+                self.renew(key, found[2], token, int(found[3]) - now)
             else:
                 self.delete([key])
         return self.mget(keys[:2])
 
-    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
-        """Give a conj the stamp that follows the one before the marks."""
-        life, random = before[:1], sha1(before + token, usedforsecurity=False).hexdigest()[:15]
-        self.set(key, b"s%s%s%s" % (life, random.encode(), before[16:]), 2000 * 3 ** int(life, 16))
+    def renew(self, key: bytes, before: bytes, token: bytes, left: int) -> None:
+        """Give a conj the stamp that follows the one before the marks, for the time it had left."""
+        life, random = before[:2], sha1(before + token, usedforsecurity=False).hexdigest()[:14]
+        self.set(key, b"s%s%s%s" % (life, random.encode(), before[16:]), left)
 
     def script_unlock(self, keys: list[bytes], args: list[bytes]) -> Any:
         return self.delete(keys) if self.get(keys[0]) == args[0] else 0
@@ -216,13 +216,13 @@ class MemoryStore:
             name: deadline for name, deadline in tokens.items() if deadline > now and name != token
         }
 
-    def _before(self, key: bytes) -> bytes:
+    def _before(self, key: bytes, now: int) -> bytes:
         """What a mark keeps of the stamp that it takes the place of, or of one before it."""
         value = self.get(key) or b""
         if _STAMP(value):
-            return b" =" + value[1:]
-        found = _BEFORE.search(value)
-        return found[0] if found else b""
+            return b" =%s/%d" % (value[1:], now + self.pttl(key))
+        found = _BEFORE(value)
+        return found[1] if found else b""
 
     def _pend(self, key: bytes, tokens: dict[bytes, int], before: bytes, now: int) -> None:
         value = b"p" + b" ".join(b"%s:%d" % pair for pair in tokens.items()) + before

@@ -68,8 +68,22 @@ class TestRead:
         plan = process.plan(BOOKS_A, name="long")
         process.read(plan)
         assert process.wire.trips == ["mget", "ensure", "set"]
+        # Once is enough: the stamp that was made then serves both.
+        for name, ttl in (("short", TTL // 100), ("long", TTL)):
+            process.write(moved("A", "A"))
+            process.read(process.plan(BOOKS_A, name=name), ttl_ms=ttl)
+            assert process.wire.trips == ["mget", "set"]
         clock.ms += TTL - 1
         assert process.read(plan).hit
+
+    def test_a_key_that_is_only_written_goes(self, process: Process, clock: Clock) -> None:
+        """Writes renew a stamp for the time that it had left, not for ever."""
+        process.read(process.plan(BOOKS_A))
+        (key,) = (key for key in process.store.data if key.endswith(b"cat=A"))
+        for _ in range(25):
+            process.write(moved("A", "A"))
+            clock.ms += TTL // 10
+        assert process.store.get(key) is None
 
     def test_stamps_of_an_older_gen_need_ensure(self, process: Process) -> None:
         """A stamp that carries another gen is as good as missing (A3)."""

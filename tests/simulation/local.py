@@ -139,7 +139,7 @@ class Process:
 
     def random(self, size: int) -> bytes:
         self.drawn += 1
-        head = bytes([self.number + 1, 0, 0, 0])
+        head = bytes([0, self.number + 1, 0, 0])  # a stamp's first byte is its life
         return b"".join(head + (self.drawn * 100 + index).to_bytes(4) for index in range(size // 8))
 
     def feed(self, index: int, result: Any, seconds: float) -> Any:

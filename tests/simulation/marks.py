@@ -7,7 +7,7 @@ import re
 from .local import MARK_TTL
 from .state import State, Turn
 
-_TOKENS = re.compile(rb"(\w+):(\d+)")
+_TOKENS = re.compile(rb"([0-9a-f]+):(\d+)")
 _READY = re.compile(rb"=\d+")
 
 

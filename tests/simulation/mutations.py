@@ -258,14 +258,14 @@ broken("A4", "stamps are not fresh", actors(READ, READ, WRITE), protocol=SameCha
 class StampOfToken(MemoryStore):
     """What a bump leaves is made of its token alone."""
 
-    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
-        super().renew(key, before[:1] + b"0" * 15 + before[16:], token)
+    def renew(self, key: bytes, before: bytes, token: bytes, left: int) -> None:
+        super().renew(key, before[:2] + b"0" * 14 + before[16:], token, left)
 
 
 class StampComesBack(MemoryStore):
     """The last bump gives a conj the stamp that it had before the marks."""
 
-    def renew(self, key: bytes, before: bytes, token: bytes) -> None:
+    def renew(self, key: bytes, before: bytes, token: bytes, left: int) -> None:
         self.set(key, b"s" + before)
 
 

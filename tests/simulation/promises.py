@@ -15,6 +15,8 @@ from .marks import Marks
 
 _READY = re.compile(rb"=\d+")
 _DEADLINE = re.compile(rb":\d+")
+#: Stamps never run out here.
+_ENDS = re.compile(rb"/\d+$")
 
 
 class Promises(Marks):
@@ -73,8 +75,9 @@ class Promises(Marks):
 
         store = []
         for key, (value, _) in self.store.data.items():
-            if ranks and value[:1] == b"p":
-                value = _DEADLINE.sub(moment, value)
+            if value[:1] == b"p":
+                value = _ENDS.sub(b"", value)
+                value = _DEADLINE.sub(moment, value) if ranks else value
             elif key[:7] == b"schemes":
                 value = _READY.sub(moment, value)
             store.append((key, value))

@@ -18,18 +18,20 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local own, lag = ARGV[1], tonumber(ARGV[2])
 
-local function renewed(key, before)
-    -- The first digit says how long entries under it live; a stamp lives twice as long.
-    local digit, gen = string.sub(before, 1, 1), string.sub(before, 17)
-    local stamp = 's' .. digit .. string.sub(redis.sha1hex(before .. own), 1, 15) .. gen
-    local ttl = 2000 * 3 ^ tonumber(digit, 16)
+-- Only if it lives as long as the entries that it was made for: they would fall with it.
+local function renewed(key, before, left)
+    local life, gen = string.sub(before, 1, 2), string.sub(before, 17)
+    if left < 1000 * 1.08 ^ tonumber(life, 16) then
+        return false
+    end
+    local stamp = 's' .. life .. string.sub(redis.sha1hex(before .. own), 1, 14) .. gen
     -- Out of memory a SET is refused, and a DEL goes through.
-    return not redis.pcall('SET', key, stamp, 'PX', string.format('%.0f', ttl)).err
+    return not redis.pcall('SET', key, stamp, 'PX', string.format('%.0f', left)).err
 end
 
 for i = 3, #KEYS do
     local value = get(KEYS[i])
-    local tokens, last, before = {}, now
+    local tokens, last, before, ends = {}, now
     if value and string.sub(value, 1, 1) == 'p' then
         for token, until_ms in string.gmatch(value, '(%x+):(%d+)') do
             local deadline = tonumber(until_ms)
@@ -38,16 +40,16 @@ for i = 3, #KEYS do
                 last = math.max(last, deadline)
             end
         end
-        before = string.match(value, ' =([0-9a-f]+)$')
+        before, ends = string.match(value, ' =([0-9a-f]+)/(%d+)$')
     end
     if lag > 0 then
         tokens[#tokens + 1] = own .. ':' .. string.format('%.0f', now + lag)
         last = math.max(last, now + lag)
     end
     if #tokens > 0 then
-        local kept = before and ' =' .. before or ''
+        local kept = before and ' =' .. before .. '/' .. ends or ''
         redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' ') .. kept, 'PX', string.format('%.0f', last - now))
-    elseif not (before and renewed(KEYS[i], before)) then
+    elseif not (before and renewed(KEYS[i], before, tonumber(ends) - now)) then
         redis.call('DEL', KEYS[i])
     end
 end

@@ -1,5 +1,5 @@
 -- MARK: add our token to each key; then read the gen and the schemes. One slot, atomic.
--- A conj's stamp goes, but its digits stay behind the tokens: BUMP makes the next stamp of them.
+-- A conj's stamp goes, but its digits and its end stay behind the tokens: BUMP makes the next stamp of them.
 -- KEYS gen, schemes, keys to mark...        ARGV token, ttl ms
 -- A key of another type counts as missing. What else keeps us from reading, as a right that the
 -- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
@@ -26,9 +26,9 @@ for i = 3, #KEYS do
                 last = math.max(last, deadline)
             end
         end
-        stamp = string.match(value, ' =[0-9a-f]+$') or ''
+        stamp = string.match(value, ' =[0-9a-f]+/%d+$') or ''
     elseif value and #value == 33 and string.find(value, '^s[0-9a-f]+$') then
-        stamp = ' =' .. string.sub(value, 2)
+        stamp = ' =' .. string.sub(value, 2) .. '/' .. string.format('%.0f', now + redis.call('PTTL', KEYS[i]))
     end
     tokens[#tokens + 1] = own .. ':' .. string.format('%.0f', now + ttl)
     redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' ') .. stamp, 'PX', string.format('%.0f', last - now))
