@@ -149,7 +149,7 @@ class Ensuring(State):
     ) -> dict[bytes, bytes] | None:
         """The stamps that the look already showed, if they need no ENSURE: all of this gen (A3).
 
-        And made for entries that live as long, or else these would fall with them.
+        And they last as long as the entry shall, or else it would fall with them.
         """
         gen = view.values.get(shape.gens[name])
         if gen is None or not self.own(gen, server_at(view.server, shape.gens[name])):

@@ -21,8 +21,8 @@ no race to lose, as long as
 - a stamp never outlives the knowledge which schemes are in use (A2, A3: a gen without its schemes
   is unknown to writers; conj stamps carry their gen).
 
-ENSURE is left out where the look found all stamps living: made under the gen that stands, for
-entries that live as long as this one.
+ENSURE is left out where the look found all stamps living: made under the gen that stands, and to
+last as long as this entry.
 
 *Write* (`writing`). Before the commit MARK puts a pending token on the any-row key, then on the
 conj keys of the old and the new row of each scheme, or on the gen where a value is unknown; after

@@ -2,8 +2,8 @@
 
 ========  ====================================================================================
 gen       ``s`` · protocol version (1 char) · server id · random (16 hex)
-conj      ``s`` · how long entries live that it was made for (2 hex: n for 1.08 ** n s at most; ff:
-          or more) · random (14 hex) · random of the gen that it was made under (16 hex)
+conj      ``s`` · how long it will last at least (2 hex: n for 1.08 ** n s; ff: for ever) · random
+          (14 hex) · random of the gen that it was made under (16 hex)
 pending   ``p`` · ``token:deadline`` of each writer, separated by a blank; token 16 hex, deadline
           in ms of the server's clock; of a conj that had a stamp also `` =``, its 32 digits, ``/``
           and when it runs out in server ms
@@ -72,11 +72,12 @@ def carries(stamp: bytes | None, gen: bytes) -> bool:
     )
 
 
+#: How long stamps last, in ms, by their first digits.
 _LIVES = [1000 * 1.08**n for n in range(255)]
 
 
 def life(ttl_ms: int) -> bytes:
-    """The first digits of stamps for entries that live so long; greater ones do as well."""
+    """The first digits of a stamp that lasts so long; greater ones last longer."""
     return b"%02x" % bisect_left(_LIVES, ttl_ms)
 
 

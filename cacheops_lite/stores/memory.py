@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from hashlib import sha1
+from math import log
 from typing import TYPE_CHECKING, Any
 
 from ..core.forks import new_lock
@@ -166,7 +167,7 @@ class MemoryStore:
                 out.append(b"y")
             elif self._deadline(value, now):
                 out.append(b"p")
-            elif value is not None and self.living(value, gen) and value[1:3] >= random[:2]:
+            elif value is not None and self.living(value, gen):
                 self._prolong(key, ttl)
                 out.append(value)
             else:
@@ -196,7 +197,7 @@ class MemoryStore:
             found = _BEFORE(self.get(key) or b"")
             if tokens:
                 self._pend(key, tokens, found[1] if found else b"", now)
-            elif found and int(found[3]) - now >= 1000 * 1.08 ** int(found[2][:2], 16):
+            elif found and int(found[3]) - now >= 1000:
                 self.renew(key, found[2], token, int(found[3]) - now)
             else:
                 self.delete([key])
@@ -204,8 +205,9 @@ class MemoryStore:
 
     def renew(self, key: bytes, before: bytes, token: bytes, left: int) -> None:
         """Give a conj the stamp that follows the one before the marks, for the time it had left."""
-        life, random = before[:2], sha1(before + token, usedforsecurity=False).hexdigest()[:14]
-        self.set(key, b"s%s%s%s" % (life, random.encode(), before[16:]), left)
+        life = min(int(log(left / 1000) / log(1.08)), 255)
+        random = sha1(before + token, usedforsecurity=False).hexdigest()[:14].encode()
+        self.set(key, b"s%02x%s%s" % (life, random, before[16:]), left)
 
     def script_unlock(self, keys: list[bytes], args: list[bytes]) -> Any:
         return self.delete(keys) if self.get(keys[0]) == args[0] else 0

@@ -18,13 +18,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local own, lag = ARGV[1], tonumber(ARGV[2])
 
--- Only if it lives as long as the entries that it was made for: they would fall with it.
+-- It has the time that was left, and its first digits say so (core/stamps.py).
 local function renewed(key, before, left)
-    local life, gen = string.sub(before, 1, 2), string.sub(before, 17)
-    if left < 1000 * 1.08 ^ tonumber(life, 16) then
+    local life = math.min(math.floor(math.log(left / 1000) / math.log(1.08)), 255)
+    if life < 0 then
         return false
     end
-    local stamp = 's' .. life .. string.sub(redis.sha1hex(before .. own), 1, 14) .. gen
+    local random = string.sub(redis.sha1hex(before .. own), 1, 14)
+    local stamp = string.format('s%02x', life) .. random .. string.sub(before, 17)
     -- Out of memory a SET is refused, and a DEL goes through.
     return not redis.pcall('SET', key, stamp, 'PX', string.format('%.0f', left)).err
 end
@@ -49,7 +50,7 @@ for i = 3, #KEYS do
     if #tokens > 0 then
         local kept = before and ' =' .. before .. '/' .. ends or ''
         redis.call('SET', KEYS[i], 'p' .. table.concat(tokens, ' ') .. kept, 'PX', string.format('%.0f', last - now))
-    elseif not (before and renewed(KEYS[i], before, tonumber(ends) - now)) then
+    elseif not (before and tonumber(ends) > now and renewed(KEYS[i], before, tonumber(ends) - now)) then
         redis.call('DEL', KEYS[i])
     end
 end
