@@ -27,6 +27,12 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, data
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """redis-py 5.0 leaves it to the collector to close a socket that could not be connected."""
+    if redis.__version__.startswith("5.0."):
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+
+
 def pytest_report_header() -> str:
     """Say what this run covers, so that no combination is left out silently."""
     return (

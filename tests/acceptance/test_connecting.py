@@ -69,7 +69,10 @@ def forms(socket_path: str, port: int) -> dict[str, Any]:
 def test_redis_is_configured_by_url_or_dict(settings: Any, tcp: Any, form: str) -> None:
     """Each form of CACHEOPS_REDIS leads to the server and the database that it names."""
     server, port = tcp
-    settings.CACHEOPS_REDIS = forms(str(server.socket), port)[form]
+    config = settings.CACHEOPS_REDIS = forms(str(server.socket), port)[form]
+    if form == "dict with options" and int(redis.__version__.split(".")[0]) < 6:
+        # With protocol 3 redis-py 5 looks after the health of a connection before it names itself.
+        del config["health_check_interval"]
     one = post()
     assert is_cached(lambda: list(m.Post.objects.cache()))
     one.title = "changed"
