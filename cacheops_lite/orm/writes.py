@@ -15,7 +15,8 @@ from django.db.models.sql.constants import ROW_COUNT
 
 from .. import conf, engine
 from ..core.entry import UNKNOWN, Change
-from . import inserted, predicates, ranges, registry, updated, values
+from ..core.memo import Recent
+from . import collations, inserted, predicates, ranges, registry, updated, values
 from .collecting import collect
 from .explained import explained
 from .instances import note_of
@@ -174,13 +175,20 @@ def _schemes_fields(connection: Any, model: Any) -> Mapping[str, Any] | None:
     schemes = cache.known_schemes(cache.table(model._meta.db_table, connection.alias))
     if not schemes:
         return None
-    columns = {ranges.base(name) for scheme in schemes for name in scheme.split(",") if name}
-    fields = {
-        field.column: field
-        for field in model._meta.local_concrete_fields
-        if field.column in columns and values.usable(field)
-    }
+    fields = _fields.get((model, schemes))
+    if fields is None:
+        columns = {ranges.base(name) for scheme in schemes for name in scheme.split(",") if name}
+        named = [one for one in model._meta.local_concrete_fields if one.column in columns]
+        fields = {field.column: field for field in named if values.usable(field)}
+        if len(fields) == len(named):  # what the others are may still be asked for
+            _fields.set((model, schemes), fields)
     return predicates.watched(model._meta.db_table, fields, schemes)
+
+
+#: (model, schemes) -> the fields of their columns, by column.
+_fields: Recent[tuple[Any, tuple[str, ...]], dict[str, Any]] = Recent(512)
+conf.on_reset(_fields.clear)
+collations.on_forget(_fields.clear)
 
 
 def _tables_only(connection: Any, model: Any) -> bool:
