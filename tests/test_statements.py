@@ -281,3 +281,19 @@ def test_values_of_the_first_query_are_not_held(posts: list[m.Post]) -> None:
     lazy.reset()
     gc.collect()
     assert where() is None
+
+
+def test_values_that_cannot_be_traced(posts: list[m.Post], compiled: list[Any]) -> None:
+    """What a bound narrows to hangs on its value; once seen, it is known, and so is the statement."""
+    read = lambda least: list(m.Post.objects.filter(views__gte=least))  # noqa: E731
+    for least in (1, 2, 3):
+        read(least)
+    lazy.reset()
+    reads.reset()
+    invalidate_all()
+    compiled.clear()
+    with CaptureQueriesContext(connection) as asked:
+        for least in (1, 2, 3):
+            read(least)
+    assert len(asked) == 3
+    assert not compiled

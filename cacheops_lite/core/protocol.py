@@ -16,7 +16,7 @@ stored under *those* stamps. A write in between leaves an entry that is dead on 
 no race to lose, as long as
 
 - stamps are fixed before the load (A1, with a guard for what only the result tells),
-- no stamp ever returns (A4: fresh ones for each attempt, of 60 random bits; what a BUMP leaves is
+- no stamp ever returns (A4: fresh ones for each attempt, of 56 random bits; what a BUMP leaves is
   a digest of the stamp before it and of its token),
 - a stamp never outlives the knowledge which schemes are in use (A2, A3: a gen without its schemes
   is unknown to writers; conj stamps carry their gen).

@@ -207,10 +207,11 @@ def quick_plan(
 
 def learn(shape: Shape, key: Any, tried: Attempt, op: str = "") -> templates.Template | None:
     """Keep what compiling a query taught for others of its shape; ``op``: of one row."""
+    known = _templates.get(key)
     made = templates.make(
-        shape, tried.compiler, tried.plan, tried.sql_hash, tried.sql, tried.params, op
+        shape, tried.compiler, tried.plan, tried.sql_hash, tried.sql, tried.params, op, known
     )
-    if made is not None and _templates.get(key) is None:
+    if made is not None and known is None:
         _templates.set(key, made)
     return made
 

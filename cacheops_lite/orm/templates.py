@@ -57,7 +57,6 @@ class Template:
         sql_hash: Any,
         constants: list[str],
         terms: dict[str, tuple[Any, ...]] | None,
-        statement: Statement | None,
         before: tuple[Any, ...],
     ) -> None:
         #: Stands for this template where holding it would keep it alive.
@@ -65,8 +64,10 @@ class Template:
         self.produce = produce
         self.plan = plan
         self.sql_hash = sql_hash
-        #: ``None`` if it is not certain that it can be run with other parameters.
-        self.statement = statement
+        #: Stands for the SQL.
+        self.text: bytes = sql_hash.digest()
+        #: ``None`` as long as it is not certain that it can be run with other parameters.
+        self.statement: Statement | None = None
         #: The compiler's own parameters, which ``constants`` spell.
         self.before = before
         #: Spelt parameters of the compiler's own, before those of the slots.
@@ -135,10 +136,12 @@ def make(
     sql: str,
     params: tuple[Any, ...],
     op: str,
+    known: Template | None,
 ) -> Template | None:
     """A template from a query that was compiled and planned; ``None`` if nothing can be kept.
 
-    ``op``: what asks for a single row, or ``""``.
+    ``op``: what asks for a single row, or ``""``; ``known``: the template of its shape that could
+    not be filled with its parameters, and learns them.
     """
     try:
         ours = parameters(shape.slots, compiler, compiler.connection)
@@ -151,17 +154,30 @@ def make(
             return None
     except _NO_PARAMETERS:
         return None
+    if known is not None and (known.constants, known.text) == (constants, sql_hash.digest()):
+        template = known
+    else:
+        template = _make(shape, compiler, plan, sql_hash, constants, params)
+    if template.statement is None and _repeatable(spelt[len(constants) :]):
+        template.statement = Statement(compiler, sql)
+    filled.set((template.serial, "\x00".join(spelt)), plan)
+    return template
+
+
+def _make(
+    shape: Shape,
+    compiler: Any,
+    plan: Any,
+    sql_hash: Any,
+    constants: list[str],
+    params: tuple[Any, ...],
+) -> Template:
     terms = None
     # A constant of an ON clause might be taken for a parameter that looks like it.
     if not any(map(walk.restrictions, compiler.query.alias_map.values())):
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
-    template = Template(
-        Produce(compiler), plan, sql_hash, constants, terms,
-        Statement(compiler, sql) if _repeatable(spelt[len(constants) :]) else None,
-        params[: len(constants)],
-    )  # fmt: skip
-    filled.set((template.serial, "\x00".join(spelt)), plan)
-    return template
+    before = params[: len(constants)]
+    return Template(Produce(compiler), plan, sql_hash, constants, terms, before)
 
 
 def _repeatable(spelt: list[str]) -> bool:
