@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import threading
 import weakref
@@ -16,6 +17,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.sql.compiler import SQLCompiler
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from cacheops_lite import invalidate_all
 from cacheops_lite.orm import lazy, reads
@@ -297,3 +299,45 @@ def test_values_that_cannot_be_traced(posts: list[m.Post], compiled: list[Any]) 
             read(least)
     assert len(asked) == 3
     assert not compiled
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_an_order_that_hangs_on_the_time_zone(
+    posts: list[m.Post], compiled: list[Any], monkeypatch: pytest.MonkeyPatch, meta: bool
+) -> None:
+    """MySQL has the zone in its SQL only where it differs from the connection's."""
+    moments = ["2024-01-02T01:00Z", "2024-01-01T23:30Z", "2024-01-01T10:00Z"]
+    for post, moment in zip(posts, moments, strict=False):
+        m.Post.objects.filter(pk=post.pk).update(created=datetime.datetime.fromisoformat(moment))
+    if meta:
+        monkeypatch.setattr(m.Post._meta, "ordering", ["created__date", "pk"])
+
+    def read() -> list[int]:
+        found = m.Post.objects.filter(created__isnull=False)
+        return [posts.index(post) for post in (found if meta else found.order_by(*ORDER))]
+
+    truth = {}
+    for zone in ("UTC", "Asia/Tokyo", "Etc/GMT+2"):
+        with timezone.override(zone), override_settings(CACHEOPS_ENABLED=False):
+            truth[zone] = read()
+    for _ in range(3):
+        for zone, order in truth.items():
+            with timezone.override(zone):
+                assert read() == read() == order
+        invalidate_all()
+
+
+ORDER = ("created__date", "pk")
+
+
+def test_a_lookup_that_compiling_changes(compiled: list[Any]) -> None:
+    """Where UUIDs are texts, Django wraps the value of a text lookup each time it compiles it."""
+    m.Token.objects.create(id="12345678123456781234567812345678")
+    sql = set()
+    for _ in range(8):
+        with CaptureQueriesContext(connection) as asked:
+            assert m.Token.objects.filter(id__icontains="5678-1234").count() == 1
+            assert len(m.Token.objects.filter(id__icontains="5678-1234")) == 1
+        sql |= {query["sql"] for query in asked.captured_queries}
+        invalidate_all()
+    assert len(sql) == 2

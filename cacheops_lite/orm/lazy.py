@@ -20,7 +20,7 @@ from django.db.models.sql.query import Query
 from .. import conf
 from ..core.memo import Recent
 from . import roots
-from .nodes import Node
+from .nodes import Node, lasting
 from .roots import NEW, queryset_of
 from .spelling import MOST, spell
 
@@ -183,7 +183,11 @@ def _kept(key: Any, found: Any, queryset: Any, result: Any) -> Any:
     """The result of a step that was not remembered; from its second time on it is."""
     if found is None and not keep_at_once:
         _steps.set(key, _ONCE)
-    elif type(result) is type(queryset) and type(result.__dict__.get("_query")) is Query:
+    elif (
+        type(result) is type(queryset)
+        and type(result.__dict__.get("_query")) is Query
+        and lasting(result.__dict__["_query"])
+    ):
         after = result.__dict__
         made = Node(after.pop("_query"), after["_iterable_class"], after["_fields"])
         _steps.set(key, made)
@@ -224,7 +228,10 @@ def _filtered(queryset: Any, state: dict[str, Any], node: Node) -> Node | None:
         if found is None and not keep_at_once:
             _steps.set(key, _ONCE)
             return None
-        found = Node(_aside(queryset).query, state["_iterable_class"], state["_fields"])
+        query = _aside(queryset).query
+        if not lasting(query):
+            return None
+        found = Node(query, state["_iterable_class"], state["_fields"])
         _steps.set(key, found)
     for check in audit:
         check(_aside(queryset), found)

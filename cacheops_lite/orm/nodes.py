@@ -5,9 +5,25 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from django.db.models.lookups import UUIDTextMixin
 from django.db.models.sql.query import Query
 
+from . import walk
+
 _serials = count(1)
+
+
+def lasting(query: Any) -> bool:
+    """Whether compiling a query leaves it as it is: copies of it share their lookups.
+
+    A text lookup of a UUID wraps its value once more each time where UUIDs are kept as texts; what
+    the lookups of others do is not known.
+    """
+    return all(
+        type(one).__module__.startswith("django.") and not isinstance(one, UUIDTextMixin)
+        for one in walk.nodes([query.where, *query.annotations.values()])
+        if hasattr(one, "process_rhs")
+    )
 
 
 class Node:

@@ -13,8 +13,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from django.core.exceptions import FieldError
 from django.db.models import lookups
-from django.db.models.expressions import Col
+from django.db.models.expressions import Col, F, OrderBy
 from django.db.models.fields import related_lookups
 from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.query import Query
@@ -70,9 +71,8 @@ def shape_of(query: Any) -> Shape | None:
     if where is None:
         return None
     order_by = query.order_by
-    for item in order_by:
-        if type(item) is not str:
-            return None
+    if not all(type(item) is str for item in order_by) or not _by_columns(query, order_by):
+        return None
     select = query.select
     if select:
         for column in select:
@@ -89,7 +89,10 @@ def shape_of(query: Any) -> Shape | None:
     related = query.select_related
     if query.default_ordering and not order_by:
         # No text comes first: ``order_by()`` could be given the same names, and "?" among them.
-        order_by = (None, *map(str, query.get_meta().ordering or ()))
+        ordering = query.get_meta().ordering or ()
+        if not _by_columns(query, ordering):
+            return None
+        order_by = (None, *map(str, ordering))
     fields, defer = query.deferred_loading
     return Shape(
         (
@@ -158,9 +161,37 @@ def _where(node: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
     return tuple(parts)
 
 
+def _by_columns(query: Any, items: Iterable[Any], depth: int = 0) -> bool:
+    """Whether all that is ordered by are names of columns, or of models that are ordered so.
+
+    The SQL of a transform (``created__date``) may hang on more than its name: on the time zone of
+    the moment, on MySQL.
+    """
+    for item in items:
+        given: Any = item.expression if type(item) is OrderBy else item
+        name = getattr(given, "name", None) if type(given) is F else given
+        if type(name) is not str:
+            return False
+        names = name.lstrip("+-").split("__")
+        if names in (["?"], ["pk"]):
+            continue
+        try:
+            _, field, _, transforms = query.names_to_path(names, query.get_meta())
+        except (FieldError, AttributeError):
+            return False
+        if transforms:
+            return False
+        if field.is_relation and names[-1] not in ("pk", getattr(field, "attname", "")):
+            model = getattr(field, "related_model", None)
+            ordering = model._meta.ordering if model is not None else ()
+            if depth > 4 or not _by_columns(Query(model), ordering or (), depth + 1):
+                return False
+    return True
+
+
 def _leaf(kind: Any, leaf: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
-    if kind.__module__ not in _MODULES:
-        return None
+    if kind.__module__ not in _MODULES or issubclass(kind, lookups.UUIDTextMixin):
+        return None  # the latter are others after each time they were compiled
     column = leaf.lhs
     if type(column) is not Col or leaf.bilateral_transforms:
         return None
