@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cacheops_lite.core.protocol import SERVER_ID, Script, run
+from cacheops_lite.core.protocol import SERVER_ID, Asked, Script, run
 from cacheops_lite.exceptions import StoreUnavailable
 from cacheops_lite.stores.breaker import Breaker
 from cacheops_lite.stores.scripts import SCRIPTS
@@ -469,6 +469,21 @@ def test_threads(redis_client: redis.Redis) -> None:
         thread.join()
     assert wrong == []
     client.close()
+
+
+def test_what_is_asked_again_is_packed_once(redis_client: redis.Redis) -> None:
+    """Keys that are asked for again and again keep their command."""
+    transport = SyncTransport(redis.Redis.from_url(settings.CACHEOPS_REDIS))
+    keys = Asked([b"{k}1", b"{k}2"])
+    redis_client.set(b"{k}2", b"there")
+    commands = []
+    for _ in range(3):
+        assert run(transport.mget(keys)).values == [None, b"there"]
+        commands.append(keys.command)
+    assert commands[0] is None  # the first one connected
+    assert commands[1] is not None
+    assert commands[1] is commands[2]
+    transport.client.close()
 
 
 def test_one_stale_socket_of_many(fake: FakeServer) -> None:
