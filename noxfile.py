@@ -47,7 +47,7 @@ def groups(session: nox.Session, *names: str) -> None:
     [nox.param(*one, id=str(one)) for one in matrix.chosen()],
 )
 def tests(session: nox.Session, django: str, database: str, server: str, client: str) -> None:
-    """The suite in the combinations of tests/matrix.py; the simulator in the first one only."""
+    """The suite in the combinations of tests/matrix.py; simulator and controls in the first."""
     missing = lacking(database, server)
     if missing:
         session.skip(missing)
@@ -65,7 +65,7 @@ def tests(session: nox.Session, django: str, database: str, server: str, client:
     session.run(
         "python", "-m", "pytest",
         f"--junit-xml={RESULTS / f'{combination}.xml'}",
-        *(["-m", "not simulation"] if combination != first else []),
+        *(["-m", "not simulation and not control"] if combination != first else []),
         *session.posargs,
         env={
             "CACHEOPS_TEST_DB": database,

@@ -424,6 +424,7 @@ BROKEN: dict[str, tuple[Any, str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.control
 @pytest.mark.parametrize("name", BROKEN)
 def test_it_finds_what_is_broken(
     name: str, flush: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
