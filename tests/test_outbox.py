@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -174,6 +175,51 @@ def test_redis_away_leaves_the_row(away: servers.KeyValueServer) -> None:
             time.sleep(0.02)
         assert rows() == [], "the first contact after the outage delivers all"
         assert prime() == ["a", "b"]
+
+
+def test_an_outage_does_not_fill_it(
+    away: servers.KeyValueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks that cannot deliver leave one row for many; all that they named is told later."""
+    monkeypatch.setattr(delivery, "BATCH", 5)
+    m.Tag.objects.create(name="a")
+    names()
+    folder = away.folder
+    away.stop()
+    most = 0
+    for number in range(40):
+        if number % 2:
+            m.Tag.objects.create(name=f"b{number}")
+        else:
+            m.Category.objects.create(title=f"c{number}", slug=f"c{number}")
+        delivery.look()
+        most = max(most, len(rows()))
+    assert most < 12, "two looks until a row is due, then one for each five"
+    assert set(json.loads(" ".join(rows()).replace("] [", ", "))) == {"tests_tag", "tests_category"}
+    with servers.start_valkey(folder=folder):
+        deadline = time.monotonic() + 20
+        while rows() and time.monotonic() < deadline:
+            assert len(names()) == 21
+            time.sleep(0.02)
+        assert rows() == [] and len(prime()) == 21
+
+
+def test_rows_are_never_folded_half(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Where the fold fails in its middle, what was there stays."""
+    monkeypatch.setattr(delivery, "BATCH", 2)
+    settings.CACHEOPS_REDIS = "redis://127.0.0.1:1/0"
+    for number in range(3):
+        Undelivered.objects.create(id=str(number), tables='["tests_tag"]')
+
+    def broken(*args: Any) -> None:
+        raise DatabaseError("locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "_delete", broken)
+        assert delivery.deliver() == 0
+    assert len(rows()) == 3
+    assert delivery.deliver() == 0
+    assert rows() == ['["tests_tag"]']
 
 
 @cached(timeout=60)

@@ -21,7 +21,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, connections, router, transaction
 
 from cacheops_lite import conf, engine, pulse, signals
 from cacheops_lite.exceptions import StoreUnavailable
@@ -50,17 +50,11 @@ class Outbox:
         """Leave a row for changed tables, in the current transaction; ``""`` if this is off."""
         if conf.current().outbox_interval is None or not usable(connection):
             return ""
-        name = os.urandom(16).hex()
         try:
-            with unheeded(connection) as cursor:
-                cursor.execute(
-                    f"INSERT INTO {_quoted(connection)} (id, tables) VALUES (%s, %s)",  # noqa: S608
-                    [name, json.dumps(sorted(set(tables)))],
-                )
+            return _insert(connection, set(tables))
         except DatabaseError:
             connection._cacheops_outbox = False  # look again whether the table is there
             raise
-        return name
 
     def delivered(self, connection: Any, name: str) -> None:
         """Redis was told: remove the row. Never raises; what stays is told again."""
@@ -99,6 +93,16 @@ def _quoted(connection: Any) -> str:
     return str(connection.ops.quote_name(TABLE))
 
 
+def _insert(connection: Any, tables: set[str]) -> str:
+    name = os.urandom(16).hex()
+    with unheeded(connection) as cursor:
+        cursor.execute(
+            f"INSERT INTO {_quoted(connection)} (id, tables) VALUES (%s, %s)",  # noqa: S608
+            [name, json.dumps(sorted(tables))],
+        )
+    return name
+
+
 def _delete(connection: Any, names: list[str]) -> None:
     with unheeded(connection) as cursor:
         places = ", ".join(["%s"] * len(names))
@@ -134,13 +138,12 @@ def _deliver_of(alias: str, everything: bool) -> int:
     done = 0
     try:
         while usable(connection):
-            rows = dict(
-                Undelivered.objects.using(alias).order_by("pk").values_list("id", "tables")[:BATCH]
-            )
+            rows = _batch(alias)
             seen, _seen[alias] = _seen.get(alias, frozenset()), frozenset(rows)
             due = rows if everything else {name: rows[name] for name in rows if name in seen}
             if due:
-                if not _told(due.values()):
+                if not _told(_tables(due.values())):
+                    _fold(alias)
                     return done
                 _delete(connection, list(due))
                 done += len(due)
@@ -155,15 +158,38 @@ def _deliver_of(alias: str, everything: bool) -> int:
     return done
 
 
-def _told(texts: Iterable[str]) -> bool:
-    """Drop the tables that the texts name; whether Redis has been told."""
-    cache = engine.current()
+def _batch(alias: str) -> dict[str, str]:
+    """Ids and texts of some rows; those of the last look are likely among them."""
+    rows = Undelivered.objects.using(alias).order_by("pk")
+    return dict(rows.values_list("id", "tables")[:BATCH])
+
+
+def _fold(alias: str) -> None:
+    """Redis is away: one row for many that wait, or the table would grow with the outage.
+
+    Two processes may fold the same rows, and a row may be that of a living writer: then it is
+    told once more.
+    """
+    while len(rows := _batch(alias)) == BATCH:
+        with transaction.atomic(using=alias, durable=True):
+            _insert(connections[alias], _tables(rows.values()))
+            _delete(connections[alias], list(rows))
+
+
+def _tables(texts: Iterable[str]) -> set[str]:
+    """The tables in rows; all for a row that is not ours: whoever wrote it meant something."""
     tables: set[str] = set()
     for text in texts:
         try:
             tables.update(map(str, json.loads(text)))
-        except (TypeError, ValueError):  # not ours; whoever wrote it meant something
+        except (TypeError, ValueError):
             tables |= registry.current().tracked
+    return tables
+
+
+def _told(tables: set[str]) -> bool:
+    """Drop the tables; whether Redis has been told."""
+    cache = engine.current()
     try:
         cache.ping()
     except StoreUnavailable:
