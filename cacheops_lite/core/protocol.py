@@ -13,7 +13,7 @@ stamp that the entry names is still the same, none is pending, and every gen was
 server: hit. Else ENSURE, one atomic script per table, makes the stamps that are missing,
 registers new schemes and returns the stamps; only then the database is read, and the result is
 stored under *those* stamps. A write in between leaves an entry that is dead on arrival. There is
-no race to lose, as long as
+no race to lose, as long as (A1 and so on are the traps that docs/internals.rst lists)
 
 - stamps are fixed before the load (A1, with a guard for what only the result tells),
 - no stamp ever returns (A4: fresh ones for each attempt, of 56 random bits; what a BUMP leaves is

@@ -36,7 +36,7 @@ class Lookup:
         """The rows that an UPDATE or DELETE ``query`` is about to touch, locked.
 
         Where the conditions read other tables too, or give another answer each time, equal counts
-        before and after prove nothing (protocol.md A5): then the statement is narrowed to the rows
+        before and after prove nothing (trap A5): then the statement is narrowed to the rows
         found. On SQLite nobody else can write meanwhile.
         """
         if query.is_empty():

@@ -1,4 +1,4 @@
-"""The end of a transaction: marks before its commit, bumps after it (protocol.md, COMMIT).
+"""The end of a transaction: marks before its commit, bumps after it (core/protocol.py).
 
 ``settle()`` is the one place where a commit happens, whoever asked for it.
 """
