@@ -412,9 +412,9 @@ def test_who_may_delete_but_not_update(settings: Any, how: str) -> None:
 @pytest.mark.skipif(connection.vendor != "mysql", reason="modes are of MySQL")
 def test_the_mode_of_a_connection_ends_with_it() -> None:
     """What raw SQL said of one connection is not believed of the next."""
-    assert not stored.bends(connection)
+    assert not stored.Storage(connection).bends
     run("SET SESSION sql_mode = ''")
-    assert stored.bends(connection)
+    assert stored.Storage(connection).bends
     connection.close()
     connection.ensure_connection()
-    assert not stored.bends(connection)
+    assert not stored.Storage(connection).bends

@@ -9,7 +9,7 @@ wider instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +17,8 @@ from django.db import Error
 
 from .folding import known_collation
 
-#: (table, column, collation) of each text column, "rounded" of a moment that is cut or rounded;
-#: SQLite: (table, "", the SQL that made it).
+#: (table, column, collation) of each text column, "rounded" of a moment that is cut or rounded,
+#: "scale n" of a decimal with n places; SQLite: (table, "", the SQL that made it).
 _QUESTIONS: Final[dict[str, str]] = {
     "mysql": """
         SELECT table_name, column_name, collation_name FROM information_schema.columns
@@ -26,12 +26,21 @@ _QUESTIONS: Final[dict[str, str]] = {
         UNION ALL SELECT table_name, column_name, 'rounded' FROM information_schema.columns
         WHERE table_schema = DATABASE() AND datetime_precision < 6
         AND data_type IN ('datetime', 'timestamp', 'time')
+        UNION ALL SELECT table_name, column_name, CONCAT('scale ', numeric_scale)
+        FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND data_type = 'decimal'
         UNION ALL SELECT '', '', @@collation_database
     """,
     # All others compare bytes, whatever they are called. What says how many digits of a second are
     # kept is -1 for all of them; of an interval it says more, and Django makes none that has it.
+    # Of a decimal it holds precision and scale, as numerictypmodin() packs them.
     "postgresql": """
-        SELECT c.relname, a.attname, 'nondeterministic'
+        SELECT c.relname, a.attname, CASE
+            WHEN coalesce(base.typname, t.typname) <> 'numeric' THEN 'nondeterministic'
+            WHEN coalesce(nullif(a.atttypmod, -1), t.typtypmod) = -1 THEN 'scale 1000'
+            ELSE 'scale ' ||
+                ((coalesce(nullif(a.atttypmod, -1), t.typtypmod) - 4 & 2047) # 1024) - 1024
+            END
         FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -43,6 +52,7 @@ _QUESTIONS: Final[dict[str, str]] = {
             OR coalesce(base.typname, t.typname)
                 IN ('timestamp', 'timestamptz', 'time', 'timetz', 'interval')
             AND coalesce(nullif(a.atttypmod, -1), t.typtypmod) NOT IN (-1, 6)
+            OR coalesce(base.typname, t.typname) = 'numeric'
         )
     """,
     "sqlite": """
@@ -55,13 +65,15 @@ Column = tuple[str, str]
 
 
 class Rules(NamedTuple):
-    """What one database says of its text columns; names are in lower case."""
+    """What one database says of its columns; names are in lower case."""
 
     odd: frozenset[Column]
     #: Every table that it has named.
     tables: frozenset[str]
     #: Whether a table that it has not named has columns that may be terms.
     default: bool
+    #: How many places the decimals have; a name that is in several schemas has the fewest.
+    scales: Mapping[Column, int]
 
     def exact(self, table: str, column: str) -> bool:
         """Whether the column keeps what it is given."""
@@ -74,6 +86,10 @@ class Rules(NamedTuple):
             return False
         return self.default or table in self.tables
 
+    def keeps(self, table: str, column: str, places: int) -> bool:
+        """Whether the column is known to keep as many decimal places."""
+        return self.scales.get((table.lower(), column.lower()), -1) >= places
+
 
 #: (alias, database) -> rules.
 _rules: dict[tuple[str, str], Rules] = {}
@@ -82,7 +98,7 @@ _forgetful: list[Callable[[], None]] = []
 
 def known(connection: Any) -> bool:
     """Whether the rules of this connection's database are known; asks for them if not."""
-    key = (connection.alias, str(connection.settings_dict["NAME"]))
+    key = _place(connection)
     if key in _rules:
         return True
     rows = _ask(connection)
@@ -90,6 +106,18 @@ def known(connection: Any) -> bool:
         return False
     _rules[key] = rules_of(connection.vendor, rows)
     return True
+
+
+def _place(connection: Any) -> tuple[str, str]:
+    return (connection.alias, str(connection.settings_dict["NAME"]))
+
+
+def keeps(connection: Any, table: str, column: str, places: int) -> bool:
+    """Whether a column of this connection's database is known to keep as many decimal places."""
+    if connection.vendor == "sqlite":  # 15 digits, whatever the column is declared to be
+        return True
+    rules = _rules.get(_place(connection))
+    return rules is not None and rules.keeps(table, column, places)
 
 
 def foldable(table: str, column: str) -> bool:
@@ -118,16 +146,21 @@ def rules_of(vendor: str, rows: Iterable[tuple[str, str, str]]) -> Rules:
     """The rules that follow from the answer of a database of this vendor."""
     odd: set[Column] = set()
     tables: set[str] = set()
+    scales: dict[Column, int] = {}
     default = vendor in _QUESTIONS
     for table, column, said in rows:
+        name = (table.lower(), column.lower())
+        if said.startswith("scale "):
+            scales[name] = min(int(said[6:]), scales.get(name, 1000))
+            continue
         covered = not odd_in(said) if vendor == "sqlite" else known_collation(said)
         if not table:
             default = covered
             continue
-        tables.add(table.lower())
+        tables.add(name[0])
         if not covered:
-            odd.add((table.lower(), column.lower()))
-    return Rules(frozenset(odd), frozenset(tables), default)
+            odd.add(name)
+    return Rules(frozenset(odd), frozenset(tables), default, scales)
 
 
 def odd_in(sql: str) -> bool:

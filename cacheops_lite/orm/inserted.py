@@ -30,14 +30,15 @@ def changes(
         return [Change(table, UNKNOWN, UNKNOWN)]
     asked = predicates.of(fields)
     triggered = table in registry.current().triggered
-    bends = stored.bends(compiler.connection, ignoring=query.on_conflict == OnConflict.IGNORE)
+    ignoring = query.on_conflict == OnConflict.IGNORE
+    storage = stored.Storage(compiler.connection, ignoring=ignoring)
     back = [_returned(returning, returned, index) for index in range(len(query.objs))]
-    rows, sure = _as_given(query, fields, back, bends)
+    rows, sure = _as_given(query, fields, back, storage)
     if triggered or asked or not sure:
         found = None
         if query.on_conflict is None:
             found = _read_back(compiler, model, fields, back)
-        rows = found or [Row({}) if triggered else stored.surely(row, bends) for row in rows]
+        rows = found or [Row({}) if triggered else storage.surely(row) for row in rows]
     return [Change(table, None, predicates.assume(row, asked)) for row in rows]
 
 
@@ -49,7 +50,7 @@ def _returned(returning: Any, returned: Any, index: int) -> dict[str, Any]:
 
 
 def _as_given(
-    query: Any, fields: Mapping[str, Any], back: list[dict[str, Any]], bends: bool
+    query: Any, fields: Mapping[str, Any], back: list[dict[str, Any]], storage: stored.Storage
 ) -> tuple[list[Row], bool]:
     """The rows as far as the statement tells, and whether it surely tells all."""
     given = {field.column: field for field in query.fields}
@@ -63,7 +64,7 @@ def _as_given(
                 # Not ``pre_save``, which has run and left its result on the instance (auto_now):
                 # when it runs again it could give another one.
                 value = getattr(obj, given[column].attname)
-                sure = sure and stored.as_given(field, bends)
+                sure = sure and storage.as_given(field)
             elif field.primary_key or field.generated or field.has_db_default():
                 value = models.Value(None)  # the database decides
             else:

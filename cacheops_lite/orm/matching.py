@@ -25,13 +25,17 @@ def key_of(query: Any, model: Any) -> Any | None:
     exact = isinstance(leaf, Exact) and type(leaf).__module__ == Exact.__module__
     if not exact or type(leaf.lhs) is not Col or leaf.lhs.target is not pk:
         return None
+    return leaf.rhs if is_plain_key(pk, leaf.rhs) else None
+
+
+def is_plain_key(pk: Any, key: Any) -> bool:
+    """Whether a value of the primary key ``pk`` is in a statement what it is in the row."""
     bits = _PLAIN_KEYS.get(pk.get_internal_type())
-    key = leaf.rhs
     if bits is None or not type(pk).__module__.startswith("django."):
-        return None
+        return False
     if type(key) is int:
-        return key if -(1 << bits) <= key < 1 << bits else None  # else Django asks nobody
-    return key if type(key) is UUID else None
+        return -(1 << bits) <= key < 1 << bits  # else Django asks nobody
+    return type(key) is UUID
 
 
 def single_table(query: Any) -> bool:

@@ -14,7 +14,7 @@ from django.db.models.sql.query import Query
 from .. import conf
 from ..core.memo import Recent
 from . import predicates, values
-from .matching import key_of, same_rows_again, single_table
+from .matching import is_plain_key, key_of, same_rows_again, single_table
 from .pending import open_transaction, pending
 from .ranges import Row
 from .rows import Converter, converted
@@ -68,6 +68,9 @@ class Lookup:
         """Rows by primary key, after the statement (which holds their locks by now)."""
         if not pks:
             return {}
+        if len(pks) == 1 and is_plain_key(self.model._meta.pk, pks[0]):
+            read = self.statement(pks[0], lock="")
+            return self.rows_of(read, lambda: self._found(read, pks[0]))
         query: Any = Query(self.model)
         query.add_filter("pk__in", list(pks))
         return self._run(query, lock=False, changes_keys=False)
@@ -77,7 +80,7 @@ class Lookup:
         known = self.knows(key)
         if known is not None:
             return known
-        read = self.statement(key, changes_keys=changes_keys)
+        read = self.statement(key, lock=lock_kind(self.connection, changes_keys))
         if self.connection.vendor == "sqlite":
             self._take_write_lock()
         return self.rows_of(read, lambda: self._found(read, key))
@@ -95,17 +98,17 @@ class Lookup:
             return None
         return {key: Row(self.fields, {pk.column: text} if self.fields else {})}
 
-    def statement(self, key: Any, *, changes_keys: bool) -> Statement:
-        """What reads and locks the row of a key."""
-        lock = _lock_kind(self.connection, changes_keys)
+    def statement(self, key: Any, *, lock: str) -> Statement:
+        """What reads the row of a key, and locks it for what `lock_kind` says (``""``: not)."""
         place = (self.model, self.connection.alias, tuple(self.fields), self.predicates, lock)
         known = _statements.get(place)
         if known is None:
             query: Any = Query(self.model)
             query.add_filter("pk", key)
             self._select(query)
-            texts = self._add_texts(query) if lock == "sqlite" else {}
-            self._lock(query, changes_keys)
+            texts = self._add_texts(query) if self.connection.vendor == "sqlite" else {}
+            if lock:
+                self._lock(query, changes_keys=lock == "key")
             known = _statement(query.get_compiler(self.connection.alias), texts)
             _statements.set(place, known)
         return known
@@ -270,5 +273,6 @@ def _statement(compiler: Any, texts: Mapping[str, int]) -> Statement:
     return Statement(sql, tuple((place, *found) for place, found in converters.items()), texts)
 
 
-def _lock_kind(connection: Any, changes_keys: bool) -> str:
+def lock_kind(connection: Any, changes_keys: bool) -> str:
+    """How the row of a statement is locked that may change what foreign keys refer to."""
     return "sqlite" if connection.vendor == "sqlite" else "key" if changes_keys else "row"

@@ -20,7 +20,7 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from . import catalogue
 from .matching import key_of
 from .ranges import Row
-from .rows_lookup import Lookup, Statement
+from .rows_lookup import Lookup, Statement, lock_kind
 
 #: What is nothing but a table.
 _plain = catalogue.asked("""
@@ -72,7 +72,7 @@ def joined(compiler: Any, lookup: Lookup, *, changes_keys: bool) -> Joined | Non
     tail = f" WHERE {where}"
     if not sql.endswith(tail) or tuple(params[len(params) - len(found) :]) != tuple(found):
         return None  # it returns columns already
-    read = lookup.statement(key, changes_keys=changes_keys)
+    read = lookup.statement(key, lock=lock_kind(connection, changes_keys))
     names = ", ".join(f"cacheops_{place}" for place in range(len(lookup.selected())))
     table = connection.ops.quote_name(lookup.model._meta.db_table)
     column = connection.ops.quote_name(lookup.model._meta.pk.column)

@@ -36,7 +36,7 @@ def changes(
     new = None
     if old is not None and len(old) == count:
         new = _new_rows(connection, model, fields, assigned, old)
-    if old is None or new is None or len(new) != len(old):
+    if old is None or new is None or new.keys() != old.keys():
         return [Change(table, UNKNOWN, UNKNOWN), *reached]
     return [Change(table, row, new[pk]) for pk, row in old.items()] + reached
 
@@ -68,11 +68,11 @@ def _texts(
     ):
         return None
     found = {}
-    bends = stored.bends(connection)
+    storage = stored.Storage(connection)
     for column, (field, value) in assigned.items():
         if column not in fields:
             continue
-        if hasattr(value, "resolve_expression") or not stored.as_given(field, bends):
+        if hasattr(value, "resolve_expression") or not storage.as_given(field):
             return None
         if hasattr(value, "prepare_database_save"):
             value = value.prepare_database_save(field)
