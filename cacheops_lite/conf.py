@@ -1,4 +1,4 @@
-"""The only reader of Django's settings: frozen values, and a profile for each model.
+"""The only reader of our settings: frozen values, and a profile for each model.
 
 ``current()`` is what everything else asks. It is built once and dropped when a setting changes,
 so ``override_settings`` holds from the next call on.

@@ -28,7 +28,7 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "wiring": "signals counters pulse given prefixes profiles conf store engine".split(),
     "orm": (
-        "orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
+        "orm.own_cursor orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.fingerprint orm.shapes orm.build orm.rows orm.statements orm.templates "
         "orm.spelling orm.nodes orm.roots orm.lazy orm.choices orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
@@ -46,7 +46,7 @@ HOUSE: dict[str, list[str]] = {
         "functions.one_read functions.samples functions.results "
         "functions.visitors functions.responses functions.views functions.decorators "
         "functions.fingerprints functions.by_fingerprint "
-        "simple.backend simple.base simple.in_redis simple.in_files "
+        "simple.backend simple.base simple.in_redis simple.in_files simple "
         "invalidation reaper middleware geojson whitespace templatetags.cacheops jinja2 "
         "testing.switch testing.asserts testing.mixin testing.pytest_plugin "
         "management.commands.invalidate management.commands.cleanfilecache "
@@ -86,10 +86,18 @@ class Import(NamedTuple):
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py"}
+def is_module(path: Path) -> bool:
+    """Whether a file counts: of the ``__init__`` files only one makes something.
+
+    The package, and ``redis``, whose name is that of django-cacheops, do so when they are asked.
+    """
+    return path.name != "__init__.py" or path.parent.name == "simple"
+
+
+SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if is_module(path)}
 
 
 def imports(tree: ast.Module, module: str) -> Iterator[Import]:

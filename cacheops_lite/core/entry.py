@@ -40,8 +40,3 @@ class Change(NamedTuple):
 def conjunction(terms: Mapping[str, str] | Iterable[tuple[str, str]]) -> Conj:
     """Spell terms as a conjunction: sorted by column."""
     return tuple(sorted(dict(terms).items()))
-
-
-def scheme(conj: Conj) -> str:
-    """The sorted column names of a conjunction, joined by commas; ``""`` for any row."""
-    return ",".join(column for column, _ in conj)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from typing import Any
 
 from django.db import Error
 
 from .. import conf
 from . import collations
+from .own_cursor import own_cursor
 
 
 class Tables:
@@ -28,12 +28,7 @@ class Tables:
         found = self.known.get(place)
         if found is None:
             try:
-                connection.ensure_connection()
-                # The driver's own cursor: neither logged nor counted as a query of the user's.
-                with (
-                    connection.wrap_database_errors,
-                    closing(connection.connection.cursor()) as cursor,
-                ):
+                with own_cursor(connection) as cursor:
                     found = frozenset(self._names(connection, cursor))
             except Error:
                 return None

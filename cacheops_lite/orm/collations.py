@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 from django.db import Error
 
 from .folding import known_collation
+from .own_cursor import own_cursor
 
 #: (table, column, collation) of each text column, "rounded" of a moment that is cut or rounded,
 #: "scale n" of a decimal with n places; SQLite: (table, "", the SQL that made it).
@@ -175,9 +175,7 @@ def _ask(connection: Any) -> list[tuple[str, str, str]] | None:
     if question is None:
         return []
     try:
-        connection.ensure_connection()
-        # The driver's own cursor: neither logged nor counted as a query of the user's.
-        with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+        with own_cursor(connection) as cursor:
             cursor.execute(question)
             return [(str(one), str(two), str(three)) for one, two, three in cursor.fetchall()]
     except Error:

@@ -117,7 +117,7 @@ def _around(function: Wrapper) -> Callable[[Wrapper], Wrapper]:
 
 
 def _new(function: Any) -> Callable[[Any], Wrapper]:
-    """A method that was not there before."""
+    """A method or a descriptor that replaces what was there, or was not there before."""
     return lambda original: function
 
 
@@ -267,7 +267,7 @@ def _execute(original: Wrapper, self: Any, sql: Any, *args: Any, **kwargs: Any) 
 
 
 def _callproc(original: Wrapper, self: Any, procname: str, *args: Any, **kwargs: Any) -> Any:
-    return rawwrites.called(self.db, procname, lambda: original(self, procname, *args, **kwargs))
+    return rawwrites.called(self.db, lambda: original(self, procname, *args, **kwargs))
 
 
 def _close_cursor(self: Any) -> Any:

@@ -42,7 +42,7 @@ def executed(cursor: Any, sql: Any, run: Run) -> Any:
     return _HANDLERS[kind](connection, state, text, run)
 
 
-def called(connection: Any, procname: str, run: Run) -> Any:
+def called(connection: Any, run: Run) -> Any:
     """Run a stored procedure: nobody can tell what it writes."""
     if not conf.current().profiles:
         return run()

@@ -7,13 +7,13 @@ cache nor stored.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from typing import Final
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import scope, testcases
+from .own_cursor import own_cursor
 from .pending import Pending, pending
 
 #: Variables of MySQL and MariaDB that name the level of a session.
@@ -59,8 +59,7 @@ def _reads_uncommitted(connection: BaseDatabaseWrapper, state: Pending) -> bool:
 
 def _level_of_mysql(connection: BaseDatabaseWrapper) -> str:
     try:
-        connection.ensure_connection()
-        with closing(connection.connection.cursor()) as cursor:
+        with own_cursor(connection) as cursor:
             cursor.execute("SHOW VARIABLES WHERE Variable_name IN %s", [_LEVELS])
             return " ".join(str(row[1]) for row in cursor.fetchall())
     except Exception:  # there is no connection, or not now

@@ -153,7 +153,7 @@ class ClusterTransport(Slots):
 
     async def sleep(self, seconds: float) -> None:
         """Let some time pass."""
-        await (await self._anyone()).sleep(seconds)
+        await self._anyone().sleep(seconds)
 
     def close(self) -> None:
         """Close the pooled sockets, of synchronous callers."""

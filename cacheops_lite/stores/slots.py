@@ -112,7 +112,7 @@ class Slots:
             node = self._nodes[address] = self._make_node(address)
         return node
 
-    async def _anyone(self) -> SyncNode | AsyncNode:
+    def _anyone(self) -> SyncNode | AsyncNode:
         return next(iter(self._nodes.values()), None) or self._known(self._seeds[0])
 
     async def _look_up(self) -> None:

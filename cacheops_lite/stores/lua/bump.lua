@@ -5,7 +5,7 @@
 -- a MARK or a BUMP is delivered. It is as if a reader had come with an ENSURE, which can be left out then.
 -- KEYS gen, schemes, keys to bump...        ARGV token, lag ms
 -- A key of another type counts as missing. What else keeps us from reading, as a right that the
--- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
+-- user lacks, must end the script: marks of others that are not seen would be lost.
 local function get(key)
     local value = redis.pcall('GET', key)
     if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then

@@ -3,7 +3,7 @@
 -- ARGV server id, version, fresh gen, gen ttl ms, conj ttl ms, most schemes, (scheme, fresh)...
 -- Returns the gen and for each conj its stamp, or p (pending), y (young), f (too many schemes).
 -- A key of another type counts as missing. What else keeps us from reading, as a right that the
--- user lacks, must end the script: a mark that sees nothing would overwrite those of others.
+-- user lacks, must end the script: a stamp that is there must not be taken for missing.
 local function get(key)
     local value = redis.pcall('GET', key)
     if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
