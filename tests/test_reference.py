@@ -234,7 +234,7 @@ def test_every_reason() -> None:
     """The guide says what each reason of a miss means, and knows no other."""
     told = re.findall(
         r"^(?:misses|not stored,) ``(\w+)``",
-        (DOCS / "guide_operations.rst").read_text(),
+        (DOCS / "guide_observability.rst").read_text(),
         re.MULTILINE,
     )
     named = re.findall(r"``(\w+)``", str(Outcome.__doc__).partition("``missed``")[0])
