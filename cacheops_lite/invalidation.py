@@ -34,7 +34,11 @@ def invalidate_model(model: type[Model], using: str | None = None) -> None:
 
 
 def invalidate_all() -> None:
-    """Drop every cached result of this project. Keys of others in the same Redis are left alone."""
+    """Drop every cached result of this project: of queries, functions, views and fragments.
+
+    Values of ``cache`` and ``file_cache`` stay, and so do results of functions in ``file_cache`` or
+    in a ``RedisCache`` with a client of its own. Keys of others in the same Redis are left alone.
+    """
     by_hand.drop_all()
 
 

@@ -11,11 +11,12 @@ from .functions import tags
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the caller of a decorator chooses besides where results are kept."""
+    """Options of ``cached_as``, ``cached`` and ``cached_by``; views have ``extra`` and ``tags``."""
 
     #: Part of the key: a value, or a function of the call's arguments.
     extra: Any = None
-    #: Stands for the function in the key: functions under one prefix share their results.
+    #: Stands for the function in the key instead of its module, name and line. Functions under one
+    #: prefix share their results.
     prefix: str | None = None
     #: ``key_generator_callable(*args, **kwargs)`` -> a text for all arguments and ``extra``.
     key_generator_callable: Callable[..., str] | None = None
@@ -31,7 +32,7 @@ class Options:
     cache_exceptions: type[Exception] | tuple[type[Exception], ...] = ()
     #: What ``invalidate_tag`` drops the result by: a tag, several, or a function of the arguments.
     tags: Any = ()
-    #: Refused, with the reason.
+    #: Raises ``TypeError``, which says what to use instead.
     cache_alias: None = None
 
     def __post_init__(self) -> None:

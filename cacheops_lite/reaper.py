@@ -22,5 +22,5 @@ def reap_conjs(
     using: str = "default",
     dry_run: bool = False,
 ) -> None:
-    """Say that it is not needed."""
+    """Does nothing, and says so in the log; for old schedules."""
     logger.info(EXPLANATION)

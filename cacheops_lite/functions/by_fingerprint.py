@@ -128,9 +128,10 @@ def cached_by(
 ) -> Callable[[Any], Any]:
     """Cache the results of a function until one of the fingerprints moves.
 
-    ``timeout`` (seconds) bounds how long a result is kept that nobody asks for; with ``lock`` one
-    caller computes while the others wait for it a bounded time. ``extra`` and ``options`` are those
-    of ``cached``. Raises ``TypeError`` for what is no fingerprint.
+    ``timeout`` (seconds) bounds how long a result is kept while its fingerprints hold; with
+    ``lock`` one caller computes while the others wait for it, 5 seconds at most. ``extra`` is that
+    of ``cached``; the other ``options`` are those of ``options.Options``. Raises ``TypeError`` for
+    what is no fingerprint.
     """
     for one in fingerprints:
         if not isinstance(one, Fingerprint):
@@ -145,9 +146,9 @@ def cached_by(
 class Fingerprinted:
     """The rows of a queryset in some form, read again only when their fingerprint has moved.
 
-    ``by`` defaults to ``RowHash(queryset, every=every)``; ``serialize`` makes of a queryset what is
-    kept (default: a list): a function, or a dataclass that can be called. ``get()`` and ``await
-    aget()`` give it.
+    ``by`` defaults to ``RowHash(queryset, every=every)``. ``serialize`` turns the queryset into
+    what is kept (default: a list): a function, or a dataclass that can be called. ``timeout`` is
+    that of ``cached_by``.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class Fingerprinted:
         )(read)
 
     def get(self) -> Any:
-        """The rows as they were when the fingerprint was last asked, or newer."""
+        """What ``serialize`` made of the rows when the fingerprint was last asked, or later."""
         return self._read()
 
     async def aget(self) -> Any:
@@ -182,5 +183,5 @@ class Fingerprinted:
         return await sync_to_async(self._read)()
 
     def invalidate(self) -> None:
-        """Read the rows again whatever the fingerprint says."""
+        """Drop what is kept: the next ``get()`` reads the rows whatever the fingerprint says."""
         self._read.invalidate()

@@ -30,14 +30,15 @@ def cached_as(
 ) -> Decorator:
     """Cache the results of a function until rows change that the samples stand for.
 
-    ``samples`` are models, querysets, instances, ``on_change(…)``, or lists of those. ``timeout``
-    (seconds) and ``lock`` default to what their profiles say; with ``lock`` one caller computes
-    while the others wait for it a bounded time. ``extra`` is a further part of the key: a value,
-    or a function of the call's arguments. ``keep_fresh`` is accepted and always true. More
-    ``options`` are those of ``options.Options`` and ``refresh.Refreshing``.
+    ``samples`` are models, querysets, instances, ``on_change(…)``, or lists of those. (A list as
+    the only sample leaves the function uncached: an empty page of a ``Paginator`` may be one.)
+    ``timeout`` (seconds) and ``lock`` default to what their profiles say; with ``lock`` one caller
+    computes while the others wait for it, 5 seconds at most. ``extra`` is a further part of the
+    key: a value, or a function of the call's arguments. ``keep_fresh`` is accepted and always true.
+    The other ``options`` are those of ``options.Options`` and ``refresh.Refreshing``.
 
-    Raises ``TypeError`` without samples, and when called ``ImproperlyConfigured`` if a sample's
-    model has no profile.
+    Raises ``TypeError`` without samples. A call raises ``ImproperlyConfigured`` if a sample's model
+    has no profile, or no timeout is known.
     """
     if _is_list(samples):
         return _undecorated
@@ -61,10 +62,11 @@ def cached_view_as(
 ) -> ViewDecorator:
     """Cache the responses of a view until rows change that the samples stand for.
 
-    The key is the absolute URI, what ``extra`` gives, and the request's headers and cookies of the
-    names in ``vary_headers`` and ``vary_cookies``, the user (``vary_user``) and the language
-    (``vary_language``; ``None``: if ``USE_I18N``). Only GET and HEAD requests are cached, and
-    complete responses that are for everybody; see ``refresh.Refreshing`` for the other options.
+    The key is the absolute URI, the view's other arguments, what ``extra`` gives, the request's
+    headers and cookies named in ``vary_headers`` and ``vary_cookies``, the user (``vary_user``),
+    the active language (``vary_language``; ``None``: with ``USE_I18N``), the time zone (with
+    ``USE_TZ``), and whether it is GET or HEAD. Other methods are not cached, nor are responses that
+    are incomplete or for one visitor. ``refreshing`` are the options of ``refresh.Refreshing``.
     """
     if _is_list(samples):
         return _undecorated
@@ -86,10 +88,8 @@ def cached(
 def cached(timeout: Any = None, extra: Any = None, *, lock: bool = False, **options: Any) -> Any:
     """Cache the results of a function for ``timeout`` seconds, or until they are invalidated.
 
-    Without a timeout they stay for a year. Also as ``@cached`` without parentheses. For ``extra``,
-    ``lock`` and ``options`` see ``cached_as``. The decorated function has ``invalidate(…)``,
-    ``invalidate_all()`` and ``key(…)``, whose result has ``get()``, ``set(value)`` and
-    ``delete()``.
+    Without a timeout they are kept for a year. Also as ``@cached`` without parentheses. For
+    ``extra``, ``lock`` and ``options`` see ``cached_as``.
     """
     if callable(timeout) or isinstance(timeout, DESCRIPTORS):
         return cached()(timeout)
@@ -127,9 +127,8 @@ def cached_view(
 ) -> Any:
     """Cache the responses of a view for ``timeout`` seconds, or until they are invalidated.
 
-    Its options are those of ``cached_view_as``, ``timeout`` those of ``cached``. Also as
-    ``@cached_view`` without parentheses. ``invalidate(…)`` and ``key(…)`` of the
-    decorated view take a request or its absolute URI as the first argument.
+    ``timeout`` is that of ``cached``, the other options are those of ``cached_view_as``. Also as
+    ``@cached_view`` without parentheses.
     """
     if callable(timeout):
         return cached_view()(timeout)

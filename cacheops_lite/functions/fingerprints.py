@@ -49,10 +49,11 @@ class _Plan(NamedTuple):
 class Fingerprint:
     """What the rows of a queryset (or of a model, or of ``"app.model"``) look like.
 
-    ``every``: how many seconds old an answer may be; 0 asks at each call. A change is noticed no
-    later than that, by clocks that agree. ``first``: another fingerprint of the same database that
-    is cheaper, and is asked instead as long as it holds; what it does not see is not seen.
-    ``clock``: seconds since the epoch.
+    The base of ``RowHash`` and ``Newest``, which take its options; a kind of your own defines
+    ``statement``. ``every``: how many seconds old an answer may be; 0 asks at each call. A change
+    is noticed no later than that, as far as clocks agree. ``first``: another, cheaper fingerprint
+    of the same database, which is asked instead as long as it holds; what it does not see is not
+    seen. ``clock``: seconds since the epoch.
     """
 
     def __init__(
@@ -72,11 +73,18 @@ class Fingerprint:
     # -- what kinds say ------------------------------------------------------------------------
 
     def statement(self, queryset: Any, using: str) -> row_hash.Asked:
-        """The SELECT whose one row is the fingerprint."""
+        """The SELECT whose one row is the fingerprint; each kind defines it.
+
+        ``queryset`` are the rows, ``using`` is the alias of their database. Gives a
+        ``cacheops_lite.orm.row_hash.Asked``.
+        """
         raise NotImplementedError("Take RowHash or Newest, or say what to ask the database.")
 
     def kind(self) -> list[Any]:
-        """What tells apart two fingerprints of one queryset."""
+        """What tells apart two fingerprints of one queryset: the name of the class.
+
+        A kind with arguments of its own adds them: ``[*super().kind(), self.argument]``.
+        """
         return [type(self).__qualname__]
 
     # -- asking --------------------------------------------------------------------------------

@@ -247,5 +247,8 @@ def _drop(cache: engine.Engine, table: str, changes: list[Change]) -> None:
 
 
 def invalidate_functions() -> None:
-    """Drop the results of all cached functions, views and fragments."""
+    """Drop the results of all cached functions, views and fragments.
+
+    Not those in ``file_cache`` or in a ``RedisCache`` with a client of its own.
+    """
     _drop(engine.current(), engine.FUNCTIONS, [Change(engine.FUNCTIONS, UNKNOWN, UNKNOWN)])

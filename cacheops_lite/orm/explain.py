@@ -16,14 +16,17 @@ from . import choices, planning, reads, singles
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer of ``queryset.cache_explain()``."""
+    """The answer of ``queryset.cache_explain()``; ``print()`` shows it in words."""
 
+    #: The label of the model: ``"blog.Post"``.
     model: str
+    #: The op that was asked about.
     op: str
     #: Whether a read now would go through the cache.
     cacheable: bool
     #: Why not; empty if it would.
     reason: str
+    #: The key of the entry in Redis; empty if there is none.
     key: bytes = b""
     #: Table -> conjunctions ((column, text), …); ``()`` is any row of the table.
     dependencies: dict[str, tuple[Conj, ...]] = field(default_factory=dict)
@@ -31,8 +34,9 @@ class Explanation:
     dynamic: tuple[tuple[str, str], ...] = ()
     #: Where conditions could not be used in full: (table, why).
     widened: tuple[tuple[str, str], ...] = ()
-    #: Whether a valid result is stored now, and if not, why a read would miss.
+    #: Whether a valid result is stored now.
     cached: bool = False
+    #: If not, why a read would miss: ``"absent"``, ``"stamp"`` and so on.
     miss: str = ""
     #: Seconds that a stored result lives.
     timeout: float | None = None

@@ -24,7 +24,11 @@ _AGGREGATE: Final = "cacheops_rows"
 
 
 class Asked(NamedTuple):
-    """A SELECT of one row; the tables that it reads, or why they are not known."""
+    """A SELECT of one row: ``sql``, ``params``, ``tables`` and ``unread``.
+
+    ``tables`` is a frozenset of the names of the tables that it reads; ``unread`` says why they are
+    not known, and is empty if they are.
+    """
 
     sql: str
     params: tuple[Any, ...]

@@ -56,7 +56,7 @@ class BaseCache(ABC):
     # -- what follows --------------------------------------------------------------------------
 
     def get_or_set(self, cache_key: str, default: Any, timeout: Timeout = None) -> Any:
-        """The value, or what ``default`` is or returns, which is stored then."""
+        """The value; if there is none, ``default`` or what it returns, which is then stored."""
         try:
             return self.get(cache_key)
         except CacheMiss:
@@ -122,7 +122,10 @@ class BaseCache(ABC):
         self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
     ) -> Decorator: ...
     def cached(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the results of a function here; see ``decorators.cached``."""
+        """Cache the results of a function here, as ``cacheops_lite.cached`` does.
+
+        The class says which options are missing.
+        """
         return self._cached(timeout, extra, **options)
 
     @overload
@@ -132,7 +135,10 @@ class BaseCache(ABC):
         self, timeout: float | timedelta | None = None, extra: Any = None, **options: Any
     ) -> ViewDecorator: ...
     def cached_view(self, timeout: Any = None, extra: Any = None, **options: Any) -> Any:
-        """Cache the responses of a view here; see ``decorators.cached_view``."""
+        """Cache the responses of a view here, as ``cacheops_lite.cached_view`` does.
+
+        The class says which options are missing.
+        """
         return self._cached_view(timeout, extra, **options)
 
     def _cached(self, timeout: Any, extra: Any = None, **options: Any) -> Any:

@@ -37,7 +37,15 @@ _STAMP = ".stamp"
 
 
 class FileCache(BaseCache):
-    """Values in files under ``path``; ``timeout`` in seconds is for values stored without one."""
+    """Values in files under ``path`` (default: ``FILE_CACHE_DIR``), one file for each.
+
+    ``timeout`` (seconds; default: ``FILE_CACHE_TIMEOUT``) is for values that are stored without
+    one. Processes may read and write the folder at the same time. ``clock``: seconds since the
+    epoch. Functions and views that are cached here have no ``tags``, no ``lock`` and no options of
+    ``refresh.Refreshing``. They are invalidated call by call: their ``invalidate_all()`` raises
+    ``NotImplementedError``, and ``cacheops_lite.invalidate_all()`` and ``invalidate_functions()``
+    do not reach them.
+    """
 
     def __init__(
         self,

@@ -33,7 +33,11 @@ _COMPUTING = 60 * 60 * 1000
 
 
 class RedisCache(BaseCache):
-    """Values in Redis: over ``conn``, a redis-py client, or else the engine's own connection."""
+    """Values in Redis: over ``conn``, a client of redis-py, or else where ``CACHEOPS_REDIS`` says.
+
+    Without ``conn`` the decorators are those of ``cacheops_lite``, with all their options. With it
+    they lack what ``FileCache`` lacks, and async callers run in a thread.
+    """
 
     def __init__(self, conn: Any = None) -> None:
         self.conn = conn

@@ -128,5 +128,8 @@ def cached_as(
 
 
 def invalidate_fragment(fragment_name: str, *extra: Any) -> None:
-    """Drop a fragment, named as in its tag."""
+    """Drop what ``{% cached %}`` and ``{% cached_as %}`` hold under a name and the values after it.
+
+    Fragments of Jinja2 have no name; give them ``tags`` and use ``invalidate_tag``.
+    """
     cached(None, fragment_name, *extra)(_fragment(None, None)).invalidate()
