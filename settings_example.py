@@ -60,7 +60,7 @@ CACHEOPS_REDIS = os.environ.get("CACHEOPS_REDIS", "redis://localhost:6379/1")
 #: Instead of CACHEOPS_REDIS, where a Sentinel says which server is the primary:
 #: CACHEOPS_SENTINEL = {"locations": [("localhost", 26379)], "service_name": "main", "db": 1}
 
-#: A class of redis-py, or its path. For a Redis Cluster, of which CACHEOPS_REDIS names a node:
+#: A class of redis-py, or its dotted path. For a Redis Cluster (CACHEOPS_REDIS names a node of it):
 #: CACHEOPS_CLIENT_CLASS = "redis.cluster.RedisCluster"
 
 #: What may be cached, and for how long (seconds). The most exact pattern wins: "app.model",
@@ -68,7 +68,7 @@ CACHEOPS_REDIS = os.environ.get("CACHEOPS_REDIS", "redis://localhost:6379/1")
 CACHEOPS = {
     # Cached without being asked: User.objects.get(...), in views, in the auth middleware, anywhere.
     "auth.user": {"ops": "get", "timeout": 15 * 60},
-    # Cached without being asked: lists too. ops: get, fetch, count, exists, aggregate, or "all".
+    # Lists too are cached without being asked. ops: get, fetch, count, exists, aggregate, or "all".
     "auth.*": {"ops": {"get", "fetch"}, "timeout": 60 * 60},
     # Never cached, never tracked: what changes at every request.
     "sessions.*": None,
@@ -79,17 +79,19 @@ CACHEOPS = {
 #: What the profiles above inherit.
 CACHEOPS_DEFAULTS = {"timeout": 60 * 60}
 
-#: Leads every key, so that several projects can share one server.
+#: In front of every key, so that several projects can share one server: "intranet:".
 CACHEOPS_PREFIX = os.environ.get("CACHEOPS_PREFIX", "")
 
-#: False: every query asks the database, nothing is stored. Reads may be off in one process only.
+#: False: every query asks the database, no result is stored. Switch it off in all processes, or in
+#: one that writes nothing: others are not told of its writes.
 CACHEOPS_ENABLED = True
 
-#: Redis cannot be reached while a write commits. True: the write goes on, and its tables are not
-#: read from the cache before they could be dropped. False: the write is refused before its commit.
+#: If Redis cannot be reached when a write commits. True: the write goes on, and this process does
+#: not read its tables from the cache until their results were dropped. False: the write is refused
+#: before its commit.
 CACHEOPS_DEGRADE_ON_FAILURE = True
 
-#: The share of each timeout that chance takes off, so that results stored together do not run out
+#: The share of each timeout that chance may take off, so that results stored together do not expire
 #: together: 0.1 makes an hour 54 to 60 minutes.
 CACHEOPS_JITTER = 0
 
@@ -99,17 +101,17 @@ CACHEOPS_COMPRESSION = None
 #: How far a replica of the database that answers reads may lag behind the primary, in seconds.
 CACHEOPS_REPLICA_LAG = 0
 
-#: Redis does not answer: after so many failures in a row it is left alone for a pause (seconds),
-#: which each failed attempt doubles up to the ceiling. Losing and finding it again is one line in
-#: the log "cacheops_lite" and one signal cacheops_lite.signals.cache_reachable each.
+#: If Redis does not answer: after so many failures in a row it is left alone for a pause (seconds),
+#: which each failed attempt doubles, up to the ceiling. Losing it and finding it again are one line
+#: each in the log "cacheops_lite", and one signal each, cacheops_lite.signals.cache_reachable.
 CACHEOPS_BREAKER = {"failures": 1, "pause": 0.5, "ceiling": 10.0, "jitter": 0.2}
 
 #: Every so many seconds each process adds its counters to a hash in Redis, which
-#: ./manage.py cacheops stats reads. None: never.
+#: ./manage.py cacheops stats reads. None or 0: never.
 CACHEOPS_STATS_INTERVAL = 60
 
 #: With "cacheops_lite.contrib.outbox" in INSTALLED_APPS: seconds between looks for invalidations
-#: that nobody has delivered, because their process died. None: this process has no outbox.
+#: that nobody has delivered, because their process died. None or 0: this process has no outbox.
 CACHEOPS_OUTBOX_INTERVAL = 5
 
 #: True: a server that was restarted, or that took over, still has every change that Redis had
@@ -126,7 +128,7 @@ CACHEOPS_SERIALIZER = None
 #: Kinds of fields, as in ("TextField",), whose conditions shall not narrow what drops a result.
 CACHEOPS_SKIP_FIELDS = ()
 
-#: A result of more alternatives for one table than this depends on any row of it.
+#: A result that depends on more alternatives of one table than this depends on any row of it.
 CACHEOPS_LONG_DISJUNCTION = 64
 
 #: update() and delete() of more rows than this drop the table's results without looking.
