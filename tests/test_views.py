@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -25,11 +31,12 @@ from django.test import AsyncRequestFactory, RequestFactory, override_settings
 from django.utils import timezone, translation
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.decorators import method_decorator
+from django.utils.functional import SimpleLazyObject
 from django.utils.http import http_date
 from django.views import View
 from django.views.generic import ListView
 
-from cacheops_lite import CacheMiss, cached_view, cached_view_as, file_cache
+from cacheops_lite import CacheMiss, cached_view, cached_view_as, engine, file_cache
 
 from .models import Author, Category
 
@@ -561,6 +568,96 @@ async def test_async_users() -> None:
 
         request.auser = auser
         assert (await view(request)).content == str(pk).encode()
+
+
+def by_user(**seen: Any) -> HttpRequest:
+    """A request with what middleware would set on it: ``user``, ``auser``."""
+    request = AsyncRequestFactory().get("/hi")
+    for name, user in seen.items():
+
+        async def auser(user: Any = user) -> Any:
+            return user
+
+        setattr(request, name, auser if name == "auser" else user)
+    return request
+
+
+@pytest.mark.usefixtures("closed_after")
+async def test_async_users_without_auser() -> None:
+    """Where only `request.user` is set, an async view tells users by that; it may be lazy."""
+
+    @cached_view(60, vary_user=True)
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(await sync_to_async(lambda: request.user.pk)()))
+
+    stored = {await sync_to_async(User.objects.create)(username=name): name for name in "ab"}
+    for user in [*stored, *stored]:
+        lazy = SimpleLazyObject(functools.partial(User.objects.get, username=stored[user]))
+        assert (await view(by_user(user=user))).content == str(user.pk).encode()
+        assert (await view(by_user(user=lazy))).content == str(user.pk).encode()
+
+
+@pytest.mark.usefixtures("closed_after")
+async def test_async_users_that_differ() -> None:
+    """An async view may read either of two users, so its response belongs to both together."""
+
+    @cached_view(60, vary_user=True)
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(f"{request.user.pk} {(await request.auser()).pk}")
+
+    for one, other in [(1, 1), (2, 1), (1, 2), (2, 2), (2, 1), (1, 2)]:
+        response = await view(by_user(user=User(pk=one), auser=User(pk=other)))
+        assert response.content == f"{one} {other}".encode()
+
+
+def test_users_of_two_models() -> None:
+    """Two users of different models are two, also if their keys are the same."""
+    view = counting(cached_view(60, vary_user=True))
+    requests = [get() for _ in range(4)]
+    for request, model in zip(requests, [User, Author, User, Author], strict=True):
+        request.user = model(pk=1)
+    assert bodies(view, *requests) == "1212"
+
+
+def test_async_keys_of_users() -> None:
+    """`key(…)` of an async view names what the view stored for the users of a request."""
+
+    @cached_view(60, vary_user=True)
+    async def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("fresh")
+
+    async def answers(request: HttpRequest) -> HttpResponse:
+        try:
+            return await view(request)
+        finally:
+            await engine.current().aclose()
+
+    user = User.objects.create(username="a")
+    session = SessionStore()
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = (
+        user.pk,
+        settings.AUTHENTICATION_BACKENDS[0],
+    )
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+
+    def logged_in() -> HttpRequest:
+        request = by_user()
+        request.session = session
+        AuthenticationMiddleware(lambda request: HttpResponse()).process_request(request)
+        return request
+
+    for make in (
+        logged_in,
+        functools.partial(by_user, user=User(pk=7)),
+        functools.partial(by_user, auser=User(pk=8)),
+        functools.partial(by_user, user=User(pk=9), auser=User(pk=10)),
+        by_user,
+    ):
+        view.key(make()).set(HttpResponse("set"))
+        assert async_to_sync(answers)(make()).content == b"set"
+    request = logged_in()
+    async_to_sync(answers)(request)
+    assert not hasattr(request, "_cached_user")  # who was asked for once is enough
 
 
 @pytest.mark.usefixtures("closed_after")

@@ -62,12 +62,11 @@ class Vary:
         """What other caches must be told to tell apart."""
         return [*self.headers, *(["Cookie"] if self.user or self.cookies else [])]
 
-    def values(self, request: Any, user: Any) -> list[str]:
-        """The texts that tell requests apart; ``user`` is the request's user, if asked for."""
+    def values(self, request: Any, users: Iterable[str]) -> list[str]:
+        """The texts that tell requests apart; ``users`` those of its user, if asked for."""
         texts = [f"h:{name.lower()}={request.headers.get(name)!r}" for name in self.headers]
         texts += [f"c:{name}={request.COOKIES.get(name)!r}" for name in self.cookies]
-        if self.user:
-            texts.append(f"u:{getattr(user, 'pk', None)!r}")
+        texts += [f"u:{user}" for user in users]
         if self.by_language:
             texts.append(f"l:{get_language()}")
         if settings.USE_TZ:

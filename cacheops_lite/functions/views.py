@@ -15,7 +15,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from ..options import Options
-from . import responses
+from . import responses, visitors
 from .backend import Answer, Backend, CacheKey, Call, Pack
 from .calls import digest
 from .memoize import Memo, equip
@@ -44,12 +44,14 @@ def memoize_view(view: Any, backend: Backend, options: Options, vary: Vary) -> A
         return type(view)(view.__name__, (view,), {**about, "dispatch": dispatch})
 
     memo = Memo(view, options)
-    wrapper = (_async if iscoroutinefunction(view) else _sync)(view, memo, backend, vary)
+    asynchronous = iscoroutinefunction(view)
+    wrapper = (_async if asynchronous else _sync)(view, memo, backend, vary)
     equip(wrapper, memo, backend)
 
     def key(*args: Any, **kwargs: Any) -> CacheKey:
         request = args[0] if args and hasattr(args[0], "META") else _Anonymous
-        variant = digest(vary.values(request, getattr(request, "user", None)))
+        users = visitors.users_of_async if asynchronous else visitors.users
+        variant = digest(vary.values(request, users(request) if vary.user else []))
         return CacheKey.of(backend, memo.call(args, kwargs)._replace(variant=variant))
 
     wrapper.key = wrapper.get_cache_key = key
@@ -92,8 +94,8 @@ def _sync(view: Any, memo: Memo, backend: Backend, vary: Vary) -> Any:
                     response = response.render()
             return Fresh(response, visitor)
 
-        user = getattr(request, "user", None) if vary.user else None
-        flow = _flow(call, request, vary, vary.values(request, user))
+        users = visitors.users(request) if vary.user else []
+        flow = _flow(call, request, vary, vary.values(request, users))
         step = next(flow)
         while True:
             answer = backend.read(step.call, load, step.pack)
@@ -120,8 +122,8 @@ def _async(view: Any, memo: Memo, backend: Backend, vary: Vary) -> Any:
                     response = await sync_to_async(response.render)()
             return Fresh(response, visitor)
 
-        user = await request.auser() if vary.user and hasattr(request, "auser") else None
-        flow = _flow(call, request, vary, vary.values(request, user))
+        users = await visitors.ausers(request) if vary.user else []
+        flow = _flow(call, request, vary, vary.values(request, users))
         step = next(flow)
         while True:
             answer = await backend.aread(step.call, load, step.pack)

@@ -6,7 +6,10 @@ while the view runs.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
 
 #: Django sets this in ``request.META`` when a CSRF token was asked for.
 _TOKEN_FLAG = "CSRF_COOKIE_NEEDS_UPDATE"  # noqa: S105 (a name)
@@ -52,3 +55,46 @@ class Watch:
 def authorized(request: Any) -> bool:
     """Whether a request carries credentials in its ``Authorization`` header."""
     return "Authorization" in request.headers
+
+
+def users(request: Any) -> list[str]:
+    """The user that a synchronous view reads, as text; one text for all who have no key."""
+    return [_text(getattr(request, "user", None))]
+
+
+async def ausers(request: Any) -> list[str]:
+    """The user that an async view reads, without blocking; two if there are two to choose from."""
+    if not hasattr(request, "auser"):
+        return await sync_to_async(users)(request)
+    asked = _text(await request.auser())
+    if not hasattr(request, "user"):
+        return [asked]
+    if _agree(request) and not hasattr(request, "_cached_user"):
+        return [asked]  # request.user would ask the database for the same
+    (found,) = await sync_to_async(users)(request)
+    return [found] if found == asked else [found, asked]
+
+
+def users_of_async(request: Any) -> list[str]:
+    """``ausers`` for synchronous callers; raises ``RuntimeError`` in a loop if it has to wait."""
+    if not hasattr(request, "auser") or _agree(request):
+        return users(request)
+    return async_to_sync(ausers)(request)
+
+
+def _agree(request: Any) -> bool:
+    """Whether ``user`` and ``auser`` are both as Django's middleware made them: of the session."""
+    user, auser = getattr(request, "user", None), request.auser
+    made = getattr(user, "__dict__", {}).get("_setupfunc")
+    asked = auser.func if isinstance(auser, functools.partial) else None
+    return all(
+        getattr(function, "__module__", "") == "django.contrib.auth.middleware"
+        for function in (made, asked)
+    )
+
+
+def _text(user: Any) -> str:
+    # With its model: a project may know customers and staff, both with a key of 1.
+    key = getattr(user, "pk", None)
+    model = getattr(getattr(user, "_meta", None), "concrete_model", None)
+    return repr(key) if key is None or model is None else f"{model._meta.label_lower}={key!r}"
