@@ -312,6 +312,7 @@ def _build() -> Engine:
 def reset() -> None:
     """Drop the engine: its sockets, its memo, what it remembers of schemes.
 
+    Those of event loops that are still open stay: ``await current().aclose()`` closes them before.
     Tables whose invalidation failed stay remembered: they are stale whatever the settings are.
     """
     global _engine

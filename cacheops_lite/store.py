@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, counters, signals
+from .core.forks import new_lock
 from .stores.breaker import Breaker
 from .stores.client import cluster_seeds, is_cluster, make_client, node_client
 from .stores.cluster import ClusterTransport
@@ -31,6 +32,7 @@ class Store:
 
     def __init__(self, settings: conf.Settings) -> None:
         self.settings = settings
+        self._lock = new_lock(self)
 
     @cached_property
     def transport(self) -> Any:
@@ -56,12 +58,22 @@ class Store:
             else:
                 client = self._make_client(asynchronous=True)
                 transport = AsyncTransport(client, breaker=self.breaker, **self._how)
-            self._async_transports[loop] = transport
+            self._forget_closed_loops()
+            with self._lock:
+                self._async_transports[loop] = transport
         return transport
 
     @cached_property
     def _async_transports(self) -> WeakKeyDictionary[asyncio.AbstractEventLoop, Any]:
         return WeakKeyDictionary()
+
+    def _forget_closed_loops(self) -> None:
+        # A transport holds its sockets, and they their loop: neither would ever be collected.
+        with self._lock:
+            over = [loop for loop in self._async_transports if loop.is_closed()]
+            transports = [self._async_transports.pop(loop) for loop in over]
+        for transport in transports:
+            transport.abandon()
 
     @property
     def _how(self) -> dict[str, Any]:
@@ -135,11 +147,12 @@ class Store:
             raise ImproperlyConfigured(f"Cannot connect to Redis as configured: {error}") from error
 
     def close(self) -> None:
-        """Close the pooled sockets of synchronous callers."""
+        """Close the pooled sockets of synchronous callers, and of event loops that are closed."""
         for part in ("client", "transport"):
             opened = self.__dict__.get(part)
             if opened is not None and hasattr(opened, "close"):
                 opened.close()
+        self._forget_closed_loops()
 
     def forked(self) -> None:
         """Forget all sockets: they are the parent's, and closing them would end its streams."""

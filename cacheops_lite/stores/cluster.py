@@ -165,6 +165,12 @@ class ClusterTransport(Slots):
         for node in self._nodes.values():
             await node.client.aclose()
 
+    def abandon(self) -> None:
+        """Close the sockets when their event loop is closed already."""
+        for node in self._nodes.values():
+            if isinstance(node, AsyncTransport):
+                node.abandon()
+
     # -- one command
 
     async def _at(self, slot: int, method: str, *args: Any) -> Any:

@@ -6,7 +6,9 @@ import asyncio
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
@@ -143,10 +145,20 @@ class AsyncTransport(RedisTransport):
     ) -> None:
         super().__init__(client, breaker=breaker, keeps_data=keeps_data)
         self._pid = os.getpid()
+        self._seen: WeakSet[Any] = WeakSet()
 
     async def aclose(self) -> None:
         """Close the pooled sockets of this event loop."""
         await self.client.aclose()
+
+    def abandon(self) -> None:
+        """Close the sockets when their event loop is closed already: nothing can be awaited."""
+        for connection in list(self._seen):
+            writer = getattr(connection, "_writer", None)
+            if writer is not None:
+                # Else redis-py warns of a socket that nobody could have closed.
+                connection._reader = connection._writer = None
+                _end(writer.transport)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -156,7 +168,9 @@ class AsyncTransport(RedisTransport):
             # Asynchronous pools of redis-py do not notice a fork; the sockets are the parent's.
             self._pid = os.getpid()
             self.client.connection_pool.reset()
-        return await self.client.connection_pool.get_connection(*self._name)
+        connection = await self.client.connection_pool.get_connection(*self._name)
+        self._seen.add(connection)
+        return connection
 
     async def _check(self, connection: Any) -> None:
         await connection.check_health()
@@ -175,3 +189,17 @@ class AsyncTransport(RedisTransport):
 
     async def _release(self, connection: Any) -> None:
         await self.client.connection_pool.release(connection)
+
+
+def _end(transport: Any) -> None:
+    """Close a transport of asyncio without its event loop, which is closed."""
+    tls = getattr(transport, "_ssl_protocol", None)
+    inner = getattr(tls, "_transport", None) or transport
+    for each in (transport, inner):
+        with suppress(RuntimeError):  # it is marked as closing, then asks its loop for the rest
+            each.close()
+    # The rest; loops other than asyncio's own close their sockets with themselves.
+    lost = getattr(inner, "_call_connection_lost", None)
+    if lost is not None:
+        with suppress(RuntimeError):
+            lost(None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
 import shutil
 import subprocess
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cacheops_lite import engine
+from cacheops_lite import cached, engine
 
 from . import world
 from .machines import Machine, Machines, free_port, missing
@@ -164,6 +167,27 @@ def test_tls_with_certificates_of_clients(
     goes_on_without(checker, processes, secure.url(**trust))
     file, key = secure.theirs.sign("client")
     goes_on_without(checker, processes, secure.url(**trust, ssl_certfile=file, ssl_keyfile=key))
+
+
+def test_tls_of_loops_that_are_over(secure: Secure, settings: Any) -> None:
+    """The sockets of an event loop that is over are closed, and nobody is warned of them."""
+    settings.CACHEOPS_REDIS = secure.url(ssl_ca_certs=secure.ours.file)
+
+    @cached(60)
+    async def function() -> int:
+        return 1
+
+    loops: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def act() -> int:
+        loops.add(asyncio.get_running_loop())
+        return await function()
+
+    assert [asyncio.run(act()) for _ in range(4)] == [1] * 4
+    assert engine.current().breaker.calm
+    engine.reset()
+    gc.collect()
+    assert len(loops) == 0
 
 
 # -- passwords and forms -----------------------------------------------------------------------
