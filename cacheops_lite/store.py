@@ -49,7 +49,7 @@ class Store:
         """The asyncio transport of the running event loop: sockets cannot change loops."""
         memory = self.memory_store
         if memory is not None:
-            return MemoryTransport(memory)
+            return MemoryTransport(memory, sleep=asyncio.sleep)
         loop = asyncio.get_running_loop()
         transport = self._async_transports.get(loop)
         if transport is None:
@@ -130,7 +130,8 @@ class Store:
         """The store of ``memory://`` URLs, shared by all that name the same one in this process."""
         config = self.settings.redis
         if isinstance(config, str) and config.startswith("memory://"):
-            return _memory_stores.setdefault(config, MemoryStore())
+            store = _memory_stores.get(config)
+            return store if store is not None else _memory_stores.setdefault(config, MemoryStore())
         return None
 
     def _make_client(self, asynchronous: bool = False) -> Any:

@@ -96,5 +96,20 @@ def test_loops_at_the_same_time() -> None:
         runner.run(engine.current().aclose())
 
 
+async def test_locks_in_memory(settings: Any) -> None:
+    """Over ``memory://`` too a task that waits for a lock leaves the loop to the others."""
+    settings.CACHEOPS_REDIS = "memory://loops"
+    calls = 0
+
+    @cached(60, lock=True)
+    async def function() -> int:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.05)
+        return calls
+
+    assert await asyncio.gather(function(), function()) == [1, 1]
+
+
 async def transport() -> Any:
     return engine.current().async_transport
