@@ -288,6 +288,32 @@ async def test_async(acache: Any) -> None:
     assert await cache.aget_or_set("other", 6) == 6
 
 
+async def test_async_many(acache: Any) -> None:
+    """Several values at once, for async callers."""
+    cache = acache
+    await cache.aset_many({"a": 1, "b": None}, timeout=60)
+    assert await cache.aget_many(["a", "b", "c"]) == {"a": 1, "b": None}
+    assert await cache.aget_many(key for key in "ab") == {"a": 1, "b": None}
+    assert await cache.aget_many([]) == {}
+    await cache.adelete_many(key for key in "ac")
+    assert await cache.aget_many(["a", "b"]) == {"b": None}
+
+
+async def test_async_over_a_client_of_ones_own(redis_client: redis.Redis) -> None:
+    """Each method asks the client that was given, not the configured server."""
+    cache = RedisCache(redis_client)
+    with override_settings(CACHEOPS_REDIS="redis://127.0.0.1:1/0"):
+        await cache.aset_many({"a": 1, "b": 2})
+        await cache.aset("c", 3)
+        assert await cache.aget_many(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+        assert await cache.aget("a") == 1
+        assert await cache.aadd("a", 4) is False
+        assert await cache.aget_or_set("d", 4) == 4
+        await cache.adelete("a")
+        await cache.adelete_many(["b", "c"])
+        assert await cache.aget_many(["a", "b", "c", "d"]) == {"d": 4}
+
+
 async def test_async_functions(acache: Any) -> None:
     """Coroutine functions are kept here too."""
     calls: list[int] = []

@@ -101,6 +101,19 @@ class BaseCache(ABC):
         """``delete`` for async callers."""
         await in_thread(self.delete)(cache_key)
 
+    async def aget_many(self, cache_keys: Iterable[str]) -> dict[str, Any]:
+        """``get_many`` for async callers."""
+        found: dict[str, Any] = await in_thread(self.get_many)(cache_keys)
+        return found
+
+    async def aset_many(self, data: Mapping[str, Any], timeout: Timeout = None) -> None:
+        """``set_many`` for async callers."""
+        await in_thread(self.set_many)(data, timeout)
+
+    async def adelete_many(self, cache_keys: Iterable[str]) -> None:
+        """``delete_many`` for async callers."""
+        await in_thread(self.delete_many)(cache_keys)
+
     async def aget_or_set(self, cache_key: str, default: Any, timeout: Timeout = None) -> Any:
         """``get_or_set`` for async callers; ``default`` may be a coroutine function."""
         try:

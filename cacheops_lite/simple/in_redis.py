@@ -194,6 +194,8 @@ class RedisCache(BaseCache):
 
     async def aget_many(self, cache_keys: Iterable[str]) -> dict[str, Any]:
         """``get_many`` for async callers."""
+        if self._own is not None:
+            return await super().aget_many(cache_keys)
         return await self._get_many(engine.current().async_transport, cache_keys)
 
     async def aset(self, cache_key: str, data: Any, timeout: Timeout = None) -> None:
@@ -205,8 +207,11 @@ class RedisCache(BaseCache):
 
     async def aset_many(self, data: Mapping[str, Any], timeout: Timeout = None) -> None:
         """``set_many`` for async callers."""
+        if self._own is not None:
+            return await super().aset_many(data, timeout)
         for key, value in data.items():
             await self.aset(key, value, timeout)
+        return None
 
     async def aadd(self, cache_key: str, data: Any, timeout: Timeout = None) -> bool:
         """``add`` for async callers."""
@@ -219,6 +224,12 @@ class RedisCache(BaseCache):
         if self._own is not None:
             return await super().adelete(cache_key)
         return await self._delete(engine.current().async_transport, [cache_key])
+
+    async def adelete_many(self, cache_keys: Iterable[str]) -> None:
+        """``delete_many`` for async callers."""
+        if self._own is not None:
+            return await super().adelete_many(cache_keys)
+        return await self._delete(engine.current().async_transport, list(cache_keys))
 
 
 _SAFE = "/:;,.!@$^*()[]|<>'\"=+-_~&?# "
