@@ -198,16 +198,23 @@ class Reading(Ensuring, Writing):
         lock = self.keys.lock(shape.plan.entry)
         token = self.token()
         until = self.monotonic() + wait_ms / 1000
-        while True:
-            taken = await transport.set(lock, token, lock_ms, nx=True)
-            # After the lock, also after the first: its last holder stored before it let go.
-            view = await self._look(transport, shape)
-            outcome = self._answer(shape, view, decode)
-            left = until - self.monotonic()
-            if taken or outcome.hit or left <= 0:
-                break
-            await transport.sleep(min(POLL, left))
-        if taken:
+        held = True  # as far as anybody knows, until the store has answered
+        try:
+            while True:
+                held = await transport.set(lock, token, lock_ms, nx=True)
+                # After the lock, also after the first: its last holder stored before it let go.
+                view = await self._look(transport, shape)
+                outcome = self._answer(shape, view, decode)
+                left = until - self.monotonic()
+                if held or outcome.hit or left <= 0:
+                    break
+                await transport.sleep(min(POLL, left))
+                held = True
+        except BaseException:
+            if held:
+                await self._release(transport, shape, token)
+            raise
+        if held:
             return view, outcome, token
         return view, outcome if outcome.hit else outcome._replace(reason="locked"), b""
 

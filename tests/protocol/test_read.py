@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cacheops_lite.core import stamps, state
 from cacheops_lite.core.entry import Change, conjunction
-from cacheops_lite.core.protocol import (
-    Outcome,
-    run,
-)
+from cacheops_lite.core.protocol import Outcome, run
+from cacheops_lite.exceptions import StoreUnavailable
 
 from .rig import BOOKS_A, BOOKS_B, TTL, Clock, Process, cat, moved, table
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from cacheops_lite.core.protocol import Reply
     from cacheops_lite.stores.memory import MemoryStore
 
 
@@ -122,6 +122,47 @@ class TestRead:
             process.read(plan, during=fail, lock_ms=1000)
         assert process.stamp(plan.entry) is None
         assert process.stamp(process.protocol.keys.lock(plan.entry)) is None
+
+    @pytest.mark.parametrize("error", [StoreUnavailable, asyncio.CancelledError])
+    @pytest.mark.parametrize("at", ["the lock", "the look after it"])
+    def test_lock_of_a_read_that_failed(
+        self, process: Process, at: str, error: type[BaseException]
+    ) -> None:
+        """Whoever took the lock and comes no further lets it go: nobody waits for its answer."""
+        plan = process.plan(BOOKS_A)
+        take, seen = process.wire.set, process.wire.mget
+
+        async def lock(*args: Any, **kwargs: Any) -> bool:
+            taken = await take(*args, **kwargs)
+            if at == "the lock" and taken:
+                raise error  # and the answer is lost
+            return taken
+
+        async def look(keys: Sequence[bytes]) -> Reply:
+            if at == "the look after it" and "lock" in process.wire.trips:
+                raise error
+            return await seen(keys)
+
+        process.wire.set, process.wire.mget = lock, look  # type: ignore[method-assign]
+        if error is StoreUnavailable:
+            assert process.read(plan, lock_ms=1000) == Outcome(
+                b"rows", False, "unavailable", "unavailable"
+            )
+        else:
+            with pytest.raises(error):
+                process.read(plan, lock_ms=1000)
+        assert process.wire.trips[-1] == "unlock"
+        assert process.stamp(process.protocol.keys.lock(plan.entry)) is None
+
+    def test_waiting_for_a_lock_that_failed(self, process: Process) -> None:
+        """Whoever did not take the lock leaves it alone."""
+        plan = process.plan(BOOKS_A)
+        lock = process.protocol.keys.lock(plan.entry)
+        process.store.set(lock, b"another's", 1000)
+        process.wire.cut = lambda name: name == "sleep"
+        process.read(plan, lock_ms=1000, lock_wait_ms=1000)
+        assert process.wire.trips[-1] == "sleep"
+        assert process.stamp(lock) == b"another's"
 
     def test_encode_error(self, process: Process) -> None:
         """An error of encode gets out: it is the caller's."""
