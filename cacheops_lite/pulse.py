@@ -30,6 +30,9 @@ class Job:
 #: The ``perf_counter()`` at which the next job is due: readers compare before they call `beat`.
 due = float("inf")
 
+#: Seconds until a job that could not say how often it wants to run is asked again.
+LATER = 60.0
+
 _jobs: dict[str, Job] = {}
 _lock = threading.Lock()
 
@@ -72,14 +75,14 @@ def beat() -> None:
 
 
 def _turn(name: str, job: Job, now: float) -> None:
-    waiting = job.next is None
-    every = job.every()
-    job.next = now + every if every else float("inf")
-    if every and not waiting:
-        try:
+    waiting, job.next = job.next is None, now + LATER
+    try:
+        every = job.every()
+        job.next = now + every if every else float("inf")
+        if every and not waiting:
             job.run()
-        except Exception:
-            logger.exception("cacheops_lite: the job %r failed", name)
+    except Exception:
+        logger.exception("cacheops_lite: the job %r failed", name)
 
 
 def _in_event_loop() -> bool:

@@ -308,6 +308,29 @@ def test_no_job_runs_in_an_event_loop() -> None:
         pulse.plan()
 
 
+def test_a_job_that_cannot_say_when(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A setting that is wrong is told in the log, not to whoever commits; other jobs go on."""
+    ran: list[int] = []
+    pulse.register("test", lambda: ran.append(1), lambda: 60)
+    m.Tag.objects.create(name="red")
+    try:
+        settings.CACHEOPS_STATS_INTERVAL = "often"
+        pulse.beat()
+        assert "the job 'stats' failed" in caplog.text
+        caplog.clear()
+        pulse.hurry("test")
+        pulse.beat()
+        assert (ran, caplog.text) == ([1], "")
+        settings.CACHEOPS_STATS_INTERVAL = 60
+        pulse.beat()
+        pulse.hurry("stats")
+        pulse.beat()
+        assert stats.read()["drops"]
+    finally:
+        del pulse._jobs["test"]
+        pulse.plan()
+
+
 def test_an_outage_loses_no_counts(settings: Any, redis_client: Any) -> None:
     """What could not be shared is shared when Redis is back."""
     good = settings.CACHEOPS_REDIS
