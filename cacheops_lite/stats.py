@@ -126,7 +126,7 @@ def _share_quietly() -> None:
     try:
         share()
     except StoreUnavailable as error:
-        if engine.current().breaker.calm and not _complained:
+        if engine.current().calm and not _complained:
             _complained = True
             logger.warning(
                 "The counters are not shared: %s. Allow this user HINCRBY, PEXPIRE and HGETALL on "
@@ -138,7 +138,7 @@ def _share_quietly() -> None:
 def _last_words() -> None:
     """A process ends: share what is left, if Redis was in use and is well."""
     cache = engine.used()
-    if cache is None or not cache.breaker.calm or not cache.settings.stats_interval:
+    if cache is None or not cache.calm or not cache.settings.stats_interval:
         return
     with contextlib.suppress(Exception):
         share()

@@ -76,12 +76,19 @@ class Store:
             transport.abandon()
 
     @property
+    def calm(self) -> bool:
+        """Whether every server that was asked has answered the last time."""
+        with self._lock:
+            transports = [self.transport, *self._async_transports.values()]
+        return all(transport.calm for transport in transports)
+
+    @property
     def _how(self) -> dict[str, Any]:
         return {"keeps_data": self.settings.restarts_keep_data}
 
     @cached_property
     def breaker(self) -> Breaker:
-        """What all transports of this process learn from each other's failures."""
+        """What the transports to a single server learn from each other's failures."""
         return self._make_breaker()
 
     def _make_breaker(self) -> Breaker:

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from redis.crc import key_slot
 
-from cacheops_lite import RedisCache, cached_as, engine
+from cacheops_lite import RedisCache, cached_as, engine, stats
 from cacheops_lite.core.protocol import Script, run
 from cacheops_lite.core.servers import Servers, in_both, server_at, tag_of
 from cacheops_lite.exceptions import StoreUnavailable
@@ -361,6 +361,26 @@ def test_a_dead_node_is_its_own_tables_trouble(settings: Any) -> None:
                 os.kill(node.server.pid, signal.SIGCONT)
             cluster.wait(lambda node=node: node.client.cluster("INFO")["cluster_state"] == "ok")
             processes.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_ends_waits_for_no_dead_cluster(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters are shared at the end of a process while the nodes answer, and not after that."""
+    shared: list[int] = []
+    monkeypatch.setattr(stats, "share", lambda: shared.append(1))
+    with running(3) as cluster:
+        use(cluster, settings)
+        settings.CACHEOPS_STATS_INTERVAL = 60
+        prime(*(Read(model.objects.all().cache) for model in TABLES.values()))
+        stats._last_words()
+        assert shared == [1]
+        dead = cluster.owner(key_slot(b"tests_tag"))
+        dead.server.stop()
+        assert_fresh(Read(m.Tag.objects.all().cache))
+        stats._last_words()
+        assert shared == [1]
 
 
 def create(model: Any) -> Any:

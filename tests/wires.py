@@ -86,6 +86,10 @@ class Tap:
         self.keys: list[int] = []
         self.hooks: list[Callable[[str], None]] = []
 
+    @property
+    def calm(self) -> Any:
+        return self.transport.calm
+
     async def mget(self, keys: Sequence[bytes]) -> Any:
         self._note("mget", [len(keys)])
         return await self.transport.mget(keys)

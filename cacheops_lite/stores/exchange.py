@@ -97,6 +97,11 @@ class RedisTransport:
         )
         self._name = ("EVALSHA",) if name is not None and name.default is name.empty else ()
 
+    @property
+    def calm(self) -> bool:
+        """Whether the last exchange was a success."""
+        return self.breaker.calm
+
     # -- the transport
 
     async def mget(self, keys: Sequence[bytes]) -> Reply:

@@ -248,6 +248,9 @@ def filled(args: Sequence[bytes | ServerId], server: bytes) -> list[bytes]:
 class MemoryTransport:
     """A way to a `MemoryStore`; never suspends, unless ``sleep`` is an asynchronous function."""
 
+    #: It always answers.
+    calm = True
+
     def __init__(self, store: MemoryStore, *, sleep: Callable[[float], Any] = time.sleep) -> None:
         self.store = store
         self._sleep = sleep

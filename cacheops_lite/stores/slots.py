@@ -88,6 +88,12 @@ class Slots:
         address = self._map.find(key_slot(tag_of(key)))
         return None if address is None else self._known(address)
 
+    @property
+    def calm(self) -> bool:
+        """Whether the last exchange with each node that serves slots was a success."""
+        serving = dict.fromkeys(at for _, at in self._map.ranges) or list(self._nodes)
+        return all(self._nodes[at].calm for at in serving if at in self._nodes)
+
     def _slot(self, tag: bytes) -> int:
         slot = self._tags.get(tag)
         if slot is None:
