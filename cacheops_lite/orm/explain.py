@@ -13,6 +13,9 @@ from .. import conf, engine
 from ..core.entry import Conj
 from . import choices, planning, reads, singles
 
+#: What can be explained.
+OPS = ("count", "exists", "fetch", "get")
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -75,9 +78,13 @@ class Explanation:
 def explain(queryset: Any, op: str) -> Explanation:
     """Explain one op of a queryset without running it.
 
-    ``op`` is "fetch", "get", "count" or "exists" (for "aggregate" ask about "count").
+    ``op`` is "fetch", "get", "count" or "exists"; raises ``ValueError`` for another. An aggregate
+    hangs on its expressions, which a queryset does not have.
     """
-    conf.read_ops(op)
+    if op not in OPS:
+        raise ValueError(
+            f"cache_explain() tells of 'count', 'exists', 'fetch' or 'get'; got {op!r}."
+        )
     label = queryset.model._meta.label
     settings = conf.current()
     profile = choices.profile_for(queryset, op)

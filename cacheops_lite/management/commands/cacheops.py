@@ -13,6 +13,7 @@ from django.db.models import Manager, QuerySet
 from cacheops_lite import conf, doctor, engine, report
 from cacheops_lite import stats as counted
 from cacheops_lite.exceptions import StoreUnavailable
+from cacheops_lite.orm.explain import OPS
 from cacheops_lite.rights import acl_line
 
 
@@ -33,9 +34,7 @@ class Command(BaseCommand):
             help="a Python expression, as in the shell: models are known by their names, and by "
             "app_label.Model where two have the same name",
         )
-        explain.add_argument(
-            "--op", default="fetch", choices=sorted(conf.ALL_OPS - {"aggregate"}), help="which op"
-        )
+        explain.add_argument("--op", default="fetch", choices=OPS, help="which op")
         check = commands.add_parser(
             "check", help="try the server: connection, rights, version, memory, clock, speed"
         )
