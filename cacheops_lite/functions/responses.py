@@ -2,7 +2,8 @@
 
 The rules are those of a shared cache (RFC 9111) as far as a view can know them: only complete 200
 responses, none that sets cookies, carries a CSRF token or messages, is streamed, or says
-``private``, ``no-store`` or ``no-cache``; of a request with credentials only what says ``public``.
+``private``, ``no-store`` or ``no-cache``; of a request with credentials only what says ``public``,
+``s-maxage`` or ``must-revalidate``.
 What the session went into varies by cookies. A 304 answers one client's validators, so it is never
 stored; a stored 200 answers them itself.
 """
