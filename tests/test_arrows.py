@@ -42,7 +42,7 @@ HOUSE: dict[str, list[str]] = {
     "user": (
         "stats report rights doctor "
         "functions.signatures functions.times functions.colours functions.calls functions.tags "
-        "options functions.policies functions.backend functions.memoize refresh functions.lease "
+        "functions.options functions.policies functions.backend functions.memoize functions.refresh functions.lease "
         "functions.one_read functions.samples functions.results "
         "functions.visitors functions.responses functions.views functions.decorators "
         "functions.fingerprints functions.by_fingerprint "

@@ -20,7 +20,7 @@ from django.test import override_settings
 import cacheops_lite
 from cacheops_lite import conf, signals, testing
 from cacheops_lite.core.plans import Outcome
-from cacheops_lite.options import Options
+from cacheops_lite.functions.options import Options
 from cacheops_lite.orm import patch
 
 from .documented.blocks import ROOT
@@ -172,7 +172,7 @@ def test_every_method_of_querysets() -> None:
 
 def test_every_option_of_decorators() -> None:
     """Sphinx shows the fields of ``Options`` that have a comment: all of them have one."""
-    lines = (ROOT / "cacheops_lite" / "options.py").read_text().splitlines()
+    lines = (ROOT / "cacheops_lite" / "functions" / "options.py").read_text().splitlines()
     for field in dataclasses.fields(Options):
         (number,) = [n for n, line in enumerate(lines) if line.startswith(f"    {field.name}: ")]
         assert lines[number - 1].startswith("    #: "), field.name

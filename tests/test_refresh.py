@@ -20,10 +20,10 @@ from cacheops_lite import cached, cached_as, cached_view, cached_view_as, engine
 from cacheops_lite.core.protocol import run
 from cacheops_lite.functions.lease import Lease
 from cacheops_lite.functions.memoize import memoize
+from cacheops_lite.functions.options import Options
+from cacheops_lite.functions.refresh import Kept, Refresh
 from cacheops_lite.functions.results import EngineBackend
 from cacheops_lite.functions.samples import Samples
-from cacheops_lite.options import Options
-from cacheops_lite.refresh import Kept, Refresh
 
 from .crowds import Crowd
 from .models import Category

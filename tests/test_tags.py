@@ -282,10 +282,13 @@ def test_what_is_no_tag(tags: Any) -> None:
             invalidate_tag(tags)
 
 
-def test_simple_caches_know_no_tags() -> None:
-    """They cannot keep the promise, so they refuse."""
-    with pytest.raises(TypeError, match="know no tags"):
-        file_cache.cached(60, tags="t")
+@pytest.mark.parametrize(
+    ("name", "value"), [("tags", "t"), ("lock", True), ("early", 1), ("stale_while_revalidate", 5)]
+)
+def test_simple_caches_know_no_tags(name: str, value: Any) -> None:
+    """They cannot keep the promise, so they refuse, and say what can."""
+    with pytest.raises(TypeError, match=f"know no {name}: use cached"):
+        file_cache.cached(60, **{name: value})
 
 
 def test_keys_of_tagged_results() -> None:

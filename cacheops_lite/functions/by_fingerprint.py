@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 
-from ..options import Options
 from ..orm import scope
 from .backend import Answer, CacheMiss, Call, Pack, Unstored, as_it_is
 from .calls import spell
 from .colours import ALoad, Load
 from .fingerprints import Fingerprint, RowHash
 from .memoize import memoize
+from .options import Options
 from .results import EngineBackend
 
 __all__ = ["Fingerprinted", "cached_by"]

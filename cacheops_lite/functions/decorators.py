@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Unpack, overload
 
-from ..options import Options
-from ..refresh import Refresh, Refreshing, only, take
 from .memoize import DESCRIPTORS, memoize
+from .options import Options
+from .refresh import Refresh, Refreshing, only, take
 from .responses import Vary, names
 from .results import EngineBackend, invalidate_functions
 from .samples import Samples

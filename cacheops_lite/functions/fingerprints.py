@@ -21,9 +21,9 @@ from .. import conf
 from ..core.entry import ANY_ROW
 from ..orm import refusals, registry, row_hash
 from ..orm.pending import open_transaction
-from ..refresh import Refresh
 from .backend import Call
 from .calls import digest, spell
+from .refresh import Refresh
 from .results import EngineBackend
 from .samples import Resolved, Tables
 from .times import number

@@ -10,7 +10,7 @@ from .. import engine
 from ..core import stamps
 from ..core.plans import Script
 from ..exceptions import StoreUnavailable
-from ..refresh import NOTICED_MS
+from .refresh import NOTICED_MS
 
 
 class Lease:

@@ -16,11 +16,11 @@ from asgiref.sync import iscoroutinefunction
 from django.utils.functional import cached_property as django_cached_property
 
 from .. import conf
-from ..options import Options
 from . import tags
 from .backend import Answer, Backend, CacheKey, Call
 from .calls import Namer, Unstable, function_name
 from .colours import ALoad, Load
+from .options import Options
 
 
 class Raised(NamedTuple):

@@ -15,9 +15,9 @@ from typing import Any
 from .. import counters, engine, pulse
 from ..core.protocol import Outcome, ReadPlan
 from ..orm import scope
-from ..refresh import Kept, Refresh
 from .backend import Answer, CacheMiss, Call, Pack, Unstored, as_it_is, tell
 from .lease import Lease
+from .refresh import Kept, Refresh
 
 _UNSTORABLE = Outcome(None, False, "unstorable", "unstorable")
 _STALE = Outcome(None, True, "")

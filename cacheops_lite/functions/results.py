@@ -19,12 +19,12 @@ from .. import conf, counters, engine
 from ..core.entry import ANY_ROW, UNKNOWN, Change
 from ..core.protocol import Outcome, ReadPlan, TablePlan
 from ..orm import joining, scope
-from ..refresh import Refresh
 from . import tags
 from .backend import Answer, CacheMiss, Call, Pack, as_it_is
 from .calls import digest
 from .colours import ALoad, Load, finish
 from .one_read import OneRead, count_uncached, decoder
+from .refresh import Refresh
 from .samples import Resolved, Source
 from .times import NO_TIMEOUT, seconds
 

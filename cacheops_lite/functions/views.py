@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
-from ..options import Options
 from . import responses, visitors
 from .backend import Answer, Backend, CacheKey, Call, Pack
 from .calls import digest
 from .memoize import Memo, equip
+from .options import Options
 from .responses import Fresh, Vary, VaryOn
 from .visitors import Watch
 

@@ -15,13 +15,17 @@ from typing import Any, overload
 from ..functions.backend import CacheMiss
 from ..functions.colours import in_thread
 from ..functions.memoize import DESCRIPTORS, memoize
+from ..functions.options import Options
+from ..functions.refresh import Refreshing
 from ..functions.responses import Vary, names
 from ..functions.signatures import Cached, CachedView, Decorator, P, R, ViewDecorator
 from ..functions.views import memoize_view
-from ..options import Options
 from .backend import SimpleBackend
 
 Timeout = float | timedelta | None
+
+#: Options of decorators that take more than a value and its timeout.
+_ELSEWHERE = frozenset({"tags", "lock", *Refreshing.__annotations__})
 
 
 class BaseCache(ABC):
@@ -158,9 +162,11 @@ class BaseCache(ABC):
         if callable(timeout) or isinstance(timeout, DESCRIPTORS):
             return self.cached()(timeout)
         backend = SimpleBackend(self, timeout)
+        if missing := sorted(_ELSEWHERE & options.keys()):
+            raise TypeError(
+                f"Simple caches know no {', '.join(missing)}: use cached of the package."
+            )
         chosen = Options(extra=extra, **options)
-        if chosen.tags:
-            raise TypeError("Simple caches know no tags: use cached or cached_as of the package.")
         return lambda func: memoize(func, backend, chosen)
 
     def _cached_view(

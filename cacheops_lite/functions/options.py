@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .functions import tags
+from . import tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
-from .functions.times import number
+from .times import number
 
 #: How long the first sight of an invalidated result is remembered, in ms: longer than any of the
 #: times for which it may be answered.
