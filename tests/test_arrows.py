@@ -30,8 +30,9 @@ HOUSE: dict[str, list[str]] = {
     "orm": (
         "orm.own_cursor orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
+        "orm.spelling orm.nodes orm.roots orm.lazy "
         "orm.fingerprint orm.shapes orm.build orm.rows orm.statements orm.templates "
-        "orm.spelling orm.nodes orm.roots orm.lazy orm.choices orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
+        "orm.choices orm.shortcut orm.registry orm.rawsql orm.targets orm.testcases "
         "orm.scope orm.pending orm.collecting orm.transactions orm.refusals orm.joining orm.predicates orm.row_hash "
         "orm.matching orm.rows_lookup orm.catalogue orm.update_returning orm.views orm.stored orm.instances orm.explained orm.inserted "
         "orm.updated orm.writes orm.rawtables orm.rawcontrol orm.unfinished orm.rawwrites orm.by_hand "

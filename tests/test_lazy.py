@@ -52,8 +52,8 @@ def is_lazy(queryset: Any) -> bool:
 
 def post(**values: Any) -> m.Post:
     category = m.Category.objects.get_or_create(slug="c", defaults={"title": "c"})[0]
-    author = m.Author.objects.get_or_create(name="a")[0]
-    return m.Post.objects.create(category=category, author=author, **values)
+    values.setdefault("author", m.Author.objects.get_or_create(name="a")[0])
+    return m.Post.objects.create(category=category, **values)
 
 
 # -- spelling --------------------------------------------------------------------------------------
@@ -481,6 +481,90 @@ def test_threads() -> None:
         thread.join()
     assert wrong == []
     assert len(posts) == 3
+
+
+class Watched(dict[str, Any]):
+    """The attributes of a queryset, with a call before each look at them that code takes."""
+
+    #: The number of looks until the call, and the call.
+    looks = 0
+    then: Callable[[], Any] | None = None
+
+    def _look(self) -> None:
+        self.looks -= 1
+        if self.looks == 0 and self.then is not None:
+            self.then()
+
+    def __contains__(self, key: object) -> bool:
+        self._look()
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self._look()
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._look()
+        super().__setitem__(key, value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._look()
+        return super().get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self._look()
+        return super().pop(key, *default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._look()
+        return super().setdefault(key, default)
+
+
+def filters(queryset: Any) -> list[Any]:
+    """The conditions of a queryset as another thread finds them, however it asks."""
+    node = lazy.node_of(queryset)
+    return (queryset.query if node is None else node.query).where.children
+
+
+LOOKS: dict[str, Callable[[Any], Any]] = {
+    "node": lazy.node_of,
+    "query": lambda posts: posts.query,
+    "copy": lambda posts: posts.all(),
+    "step": lambda posts: posts.order_by("pk"),
+    "rows": list,
+}
+
+
+@pytest.mark.parametrize("other", LOOKS)
+@pytest.mark.parametrize("mine", ["node", "copy", "step"])
+@pytest.mark.parametrize("known", [True, False])
+def test_threads_share_a_related_manager(mine: str, other: str, known: bool) -> None:
+    """At whichever moment another thread asks the same queryset, both see the filter."""
+    one = post(title="x").author
+    post(title="y", author=m.Author.objects.create(name="b"))
+    if known:
+        lazy.node_of(one.posts.all())
+    for looks in range(1, 30):
+        shared = one.posts.all()
+        shared.__dict__ = watched = Watched(shared.__dict__)
+        seen: list[Any] = []
+
+        def ask(shared: Any = shared, seen: list[Any] = seen) -> None:
+            seen.append(LOOKS[other](shared))
+            seen.append(filters(shared))
+
+        watched.looks, watched.then = looks, ask
+        found = LOOKS[mine](shared)
+        if isinstance(found, QuerySet):
+            assert len(filters(found)) == 1
+        elif found is not None:
+            assert len(found.query.where.children) == 1
+        if not seen:
+            break
+        assert len(seen[1]) == 1
+        assert len(filters(shared)) == 1
+        assert list(shared.all()) == list(one.posts.all())
+    assert seen == [] and looks > 3
 
 
 def test_aggregates() -> None:

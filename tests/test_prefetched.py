@@ -89,7 +89,7 @@ def shown(one: Any, depth: int = 0) -> Any:
     for name, queryset in sorted(one.__dict__.get("_prefetched_objects_cache", {}).items()):
         state = {**queryset.__dict__}
         sql = str(queryset._chain().query)
-        for unlike in ("_cacheops_node", "_query", "_deferred_filter"):
+        for unlike in ("_cacheops_node", "_cacheops_filtered", "_query", "_deferred_filter"):
             state.pop(unlike, None)
         results = [shown(row, depth + 1) if depth < 3 else row.pk for row in state["_result_cache"]]
         hints = {key: (type(hint), hint.pk) for key, hint in state.pop("_hints").items()}

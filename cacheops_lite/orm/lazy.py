@@ -65,18 +65,27 @@ class OwnQuery:
 def node_of(queryset: Any) -> Node | None:
     """The node of a queryset that still has no query of its own."""
     state = queryset.__dict__
+    # Before the rest: another thread that has it no more has left a query first.
+    deferred = state["_deferred_filter"]
     node: Node | None = state.get("_cacheops_node")
     if node is None or "_query" in state:
         return None
-    if state["_deferred_filter"]:
-        return _filtered(queryset, state, node)
+    if deferred:
+        return state.get("_cacheops_filtered") or _filtered(queryset, state, node, deferred)
     return node
+
+
+def query_of(queryset: Any) -> Any:
+    """A query to look into: as its node has it, or its own, in both with what was deferred."""
+    node = node_of(queryset)
+    return queryset.query if node is None else node.build()
 
 
 def materialize(queryset: Any) -> bool:
     """Have a query and no node, as Django's own code that looks into ``__dict__`` expects.
 
-    False if there is neither.
+    False if there is neither. A filter that waits is left to Django, which applies it at once when
+    it is asked for the query.
     """
     state = queryset.__dict__
     node: Node | None = state.get("_cacheops_node")
@@ -84,6 +93,7 @@ def materialize(queryset: Any) -> bool:
         # In this order, and never twice: threads may share a queryset.
         state.setdefault("_query", node.build())
     state.pop("_cacheops_node", None)
+    state.pop("_cacheops_filtered", None)
     return "_query" in state
 
 
@@ -216,9 +226,13 @@ def _deferred(queryset: Any, state: dict[str, Any], node: Node, args: Any, kwarg
     return made
 
 
-def _filtered(queryset: Any, state: dict[str, Any], node: Node) -> Node | None:
-    """The node after the filter of a related manager, which waits no longer."""
-    negate, args, kwargs = state["_deferred_filter"]
+def _filtered(queryset: Any, state: dict[str, Any], node: Node, deferred: Any) -> Node | None:
+    """The node after the filter of a related manager, which waits all the same.
+
+    Kept beside node and filter, which stay as they are: of two changes that belong together,
+    another thread would see the first without the second.
+    """
+    negate, args, kwargs = deferred
     spelt = spell(state["model"], args, kwargs)
     if negate or spelt is None:
         return None
@@ -235,5 +249,5 @@ def _filtered(queryset: Any, state: dict[str, Any], node: Node) -> Node | None:
         _steps.set(key, found)
     for check in audit:
         check(_aside(queryset), found)
-    state["_cacheops_node"], state["_deferred_filter"] = found, None
+    state["_cacheops_filtered"] = found
     return found

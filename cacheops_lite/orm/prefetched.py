@@ -110,6 +110,7 @@ def _pattern(each: Any, one: Any, link: Link, key: Any) -> Any | None:
     node: Node | None = state.get("_cacheops_node")
     plain = (
         node is not None
+        and "_cacheops_filtered" not in state
         and state["_hints"] == {"instance": one}
         and state["_known_related_objects"] == {}
         and state["_deferred_filter"] == (False, (), {link.condition: key})

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connections
 from django.db.models.sql.constants import MULTI
 
+from . import lazy
 from .build import Rows as Rows
 from .build import directly
 
@@ -25,7 +26,7 @@ def load_rows(compiler: Any) -> Rows:
 
 def evaluate(queryset: Any, compiler: Any) -> list[Any]:
     """What iterating the queryset gives, run by a compiler that has compiled it already."""
-    return list(queryset._iterable_class(_staged(queryset, compiler)))
+    return list(queryset._iterable_class(_staged(queryset, queryset.query, compiler)))
 
 
 def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
@@ -71,16 +72,16 @@ def produce(queryset: Any, produced: Any, rows: Rows) -> list[Any]:
     found = directly(queryset, produced, rows)
     if found is not None:
         return found
-    replayer = _Replayer(queryset._query, queryset.db, produced, rows)
-    return list(queryset._iterable_class(_staged(queryset, replayer)))
+    query = lazy.query_of(queryset)
+    replayer = _Replayer(query, queryset.db, produced, rows)
+    return list(queryset._iterable_class(_staged(queryset, query, replayer)))
 
 
-def _staged(queryset: Any, compiler: Any) -> Any:
+def _staged(queryset: Any, query: Any, compiler: Any) -> Any:
     """A stand-in for the queryset whose query answers with this compiler.
 
     The queryset itself stays as it is: other threads may be evaluating it.
     """
-    query = queryset._query
     shadow = object.__new__(type(query))
     shadow.__dict__.update(query.__dict__)
     shadow.get_compiler = lambda *args, **kwargs: compiler
@@ -88,5 +89,5 @@ def _staged(queryset: Any, compiler: Any) -> Any:
     shadow.clone = lambda *args, **kwargs: query.clone(*args, **kwargs)
     stage = object.__new__(type(queryset))
     stage.__dict__.update(queryset.__dict__)
-    stage._query = shadow
+    stage._query, stage._deferred_filter = shadow, None
     return stage
