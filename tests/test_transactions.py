@@ -287,6 +287,22 @@ def test_raw_transaction_with_savepoints(world: World) -> None:
     assert_hit(world.authors)
 
 
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_querysets_write_in_a_raw_transaction(world: World, end: str) -> None:
+    """``update()`` and a fast ``delete()`` do there what they do without a cache."""
+    execute("BEGIN")
+    assert m.Tag.objects.filter(pk=world.red.pk).update(name="green") == 1
+    blues = m.Tag.objects.filter(pk=world.blue.pk)
+    assert blues._raw_delete("default") == 1
+    assert len(elsewhere(world.reds.cached)) == len(elsewhere(world.blues.cached)) == 1
+    execute(end)
+    if end == "ROLLBACK":
+        world.assert_untouched()
+    for read, count in ((world.reds, 0), (world.blues, 0), (world.greens, 1)):
+        assert_fresh(read)
+        assert len(read.cached()) == (count if end == "COMMIT" else not count)
+
+
 @pytest.mark.parametrize("end", ["ROLLBACK", "ROLLBACK AND CHAIN"])
 def test_raw_rollback(world: World, end: str) -> None:
     """A raw ROLLBACK drops nothing; what is chained to it is a transaction again."""

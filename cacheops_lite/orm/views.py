@@ -36,3 +36,13 @@ def may_not_lock(connection: Any, model: Any) -> bool:
     if connection.vendor != "postgresql":
         return False
     return _unlockable.have(connection, model._meta.db_table) is not False
+
+
+def no_locks(connection: Any) -> bool:
+    """Whether no row can be locked here: Django takes a transaction that raw SQL began for none."""
+    features = connection.features
+    return bool(
+        features.has_select_for_update
+        and features.supports_transactions
+        and connection.get_autocommit()
+    )

@@ -24,7 +24,7 @@ from .pending import pending
 from .rows_lookup import Lookup
 from .transactions import own_transaction
 from .update_returning import joined
-from .views import is_view, may_not_lock
+from .views import is_view, may_not_lock, no_locks
 
 Execute = Callable[..., Any]
 
@@ -68,7 +68,7 @@ def update(
         fields = _schemes_fields(connection, model)
         assigned = {field.column: (field, value) for field, _, value in query.values}
         old, both, lookup = None, None, None
-        if fields is not None and not _tables_only(connection, model):
+        if fields is not None and not (_tables_only(connection, model) or no_locks(connection)):
             lookup = Lookup(model, connection, fields)
             moves = updated.touches_keys(model, assigned)
             if not returning:
@@ -107,7 +107,9 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
         fields = _schemes_fields(connection, model)
         old, lookup = None, None
         if fields is not None and not (
-            _tables_only(connection, model) or may_not_lock(connection, model)
+            _tables_only(connection, model)
+            or no_locks(connection)
+            or may_not_lock(connection, model)
         ):
             lookup = Lookup(model, connection, fields)
             old = lookup.matching(compiler.query, changes_keys=True)
