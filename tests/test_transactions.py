@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from cacheops_lite import engine
 from cacheops_lite.core.entry import UNKNOWN, Change
 from cacheops_lite.orm.pending import pending
 from cacheops_lite.orm.rawsql import Kind, classify, commits_in_mysql
+from cacheops_lite.signals import cache_invalidated
 
 from . import models as m
 from .watching import Read, assert_dropped, assert_fresh, assert_hit, hits, prime
@@ -458,6 +459,129 @@ def test_autocommit_switched_by_raw_sql(world: World, off: str, on: str) -> None
     execute("SET @old = @@autocommit")
     execute("SET @my_autocommit = 0")
     execute("SET GLOBAL autocommit = 1")
+    world.prime()
+    assert_hit(world.reds)
+
+
+@contextmanager
+def told(listener: Callable[[], Any]) -> Iterator[list[Any]]:
+    """What ``listener()`` gave, each time that tags were said to be invalidated."""
+    found: list[Any] = []
+
+    def hear(sender: Any, **kwargs: Any) -> None:
+        if sender is m.Tag:
+            found.append(listener())
+
+    cache_invalidated.connect(hear)
+    try:
+        yield found
+    finally:
+        cache_invalidated.disconnect(hear)
+
+
+def perhaps_commit() -> None:
+    """What may commit for all that can be told from it, and does not."""
+    if connection.vendor == "mysql":
+        execute("PREPARE nothing FROM 'SELECT 1'")
+    execute("DROP PREPARE nothing" if connection.vendor == "mysql" else "SELECT 1; SAVEPOINT s")
+
+
+@only_on("postgresql", "mysql")
+@pytest.mark.parametrize("fails", [False, True], ids=["", "fails"])
+def test_who_listens_to_a_commit_that_was_none(world: World, fails: bool) -> None:
+    """What a listener reads before the rollback is not stored, nor is it after a failure."""
+    if fails and connection.vendor == "postgresql":
+        pytest.skip("PostgreSQL reads nothing in a transaction that has failed")
+    execute("BEGIN")
+    world.repaint()
+    with told(lambda: len(world.greens.cached())) as found:
+        if fails:
+            with pytest.raises(DatabaseError):
+                execute("DROP PREPARE never")
+        else:
+            perhaps_commit()
+    assert found == [1]
+    execute("ROLLBACK")
+    assert world.greens.cached() == []
+    assert len(world.reds.cached()) == 1
+    assert_fresh(world.reds)
+
+
+@only_on("postgresql", "mysql")
+@pytest.mark.parametrize("begun", ["BEGIN", "atomic"])
+def test_who_listens_hears_of_the_commit_too(world: World, begun: str) -> None:
+    """After a commit that was none the real one is told again, for the rows are new then only."""
+
+    def read() -> Any:
+        return elsewhere(lambda: len(world.greens.cached()))
+
+    with told(read) as found:
+        if begun == "BEGIN":
+            execute("BEGIN")
+            world.repaint()
+            perhaps_commit()
+            assert found == [0]
+            execute("COMMIT")
+        else:
+            with transaction.atomic():
+                world.repaint()
+                perhaps_commit()
+    assert found[-1] == 1
+    assert_fresh(world.reds)
+
+
+@only_on("postgresql", "mysql")
+def test_savepoint_around_a_commit_that_was_none(world: World) -> None:
+    """What was rolled back after it is not told at the end."""
+    with transaction.atomic():
+        with suppress(ZeroDivisionError), transaction.atomic():
+            world.repaint()
+            perhaps_commit()
+            raise ZeroDivisionError
+        elsewhere(world.prime)
+    world.assert_untouched()
+
+
+@only_on("postgresql", "mysql")
+def test_who_listens_to_a_commit_and_chain(world: World) -> None:
+    """A listener that writes does so in the transaction that was chained."""
+    execute("BEGIN")
+    world.repaint()
+    with told(lambda: pending(connection).dirty or world.repaint("violet")) as found:
+        execute("COMMIT AND CHAIN")
+    assert len(found) == 1
+    assert len(elsewhere(world.greens.cached)) == 1
+    execute("COMMIT")
+    assert elsewhere(world.greens.cached) == []
+    assert len(world.named("violet").cached()) == 1
+
+
+@only_on("postgresql")
+@pytest.mark.parametrize("end", ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
+def test_chain_keeps_the_isolation(world: World, end: str) -> None:
+    """The transaction that is chained has the isolation of the one before."""
+    execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    execute(end)
+    list(m.Category.objects.nocache())
+    elsewhere(world.repaint)
+    assert len(world.reds.cached()) == 1
+    assert elsewhere(world.reds.cached) == []
+    execute("COMMIT")
+
+
+@only_on("mysql")
+@pytest.mark.parametrize("on", ["SET autocommit = 1", "SET SESSION autocommit := ON"])
+def test_autocommit_that_was_on_already(world: World, on: str) -> None:
+    """Switched on once more it commits nothing: what was begun goes on."""
+    execute("BEGIN")
+    world.repaint()
+    execute(on)
+    assert len(elsewhere(world.reds.cached)) == 1
+    world.repaint("violet")
+    assert len(elsewhere(world.reds.cached)) == 1
+    execute("COMMIT")
+    assert elsewhere(world.reds.cached) == []
+    assert len(world.named("violet").cached()) == 1
     world.prime()
     assert_hit(world.reds)
 

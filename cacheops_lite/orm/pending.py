@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container
+from copy import copy
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -11,8 +12,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..core.entry import UNKNOWN, Change
 from . import scope, testcases
 
+#: What ``cache_invalidated`` says: a model, and values by attribute name or None.
+Note = tuple[Any, dict[str, Any] | None]
+
 #: Past this many changed rows of one table in one transaction, the whole table is dropped.
 ROWS_PER_TABLE = 1000
+
+
+#: What goes on where a commit may have been none.
+_UNFINISHED = (
+    "causes", "changes", "counts", "dirty", "everything", "notes", "raw", "saved", "savepoints",
+    "snapshot",
+)  # fmt: skip
 
 
 class Pending:
@@ -58,8 +69,8 @@ class Pending:
         self.everything = False
         #: Number of changes and notes when each savepoint began.
         self.savepoints: dict[str, tuple[int, int]] = {}
-        #: What ``cache_invalidated`` is to say: (model, values by attribute name or None).
-        self.notes: list[tuple[Any, dict[str, Any] | None]] = []
+        #: What ``cache_invalidated`` is to say.
+        self.notes: list[Note] = []
         #: Callbacks after the bump (``cache_on_save``).
         self.saved: list[Callable[[], None]] = []
         #: It was begun by raw SQL, behind Django's back.
@@ -106,8 +117,7 @@ class Pending:
 
     def unfinished(self) -> dict[str, Any]:
         """What ``resume`` needs, if the transaction may not be over after all."""
-        names = ("changes", "counts", "dirty", "everything", "raw", "snapshot")
-        return {name: getattr(self, name) for name in names}
+        return {name: copy(getattr(self, name)) for name in _UNFINISHED}
 
     def resume(self, unfinished: dict[str, Any]) -> None:
         """The transaction was forgotten, and may go on."""

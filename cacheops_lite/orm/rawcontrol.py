@@ -12,7 +12,15 @@ from .collecting import collect_everything
 from .pending import Pending, open_transaction
 from .rawsql import Kind, commits_in_mysql, words
 from .rawtables import collect_named
-from .transactions import commit_now, rolled_back, settle
+from .transactions import (
+    commit_now,
+    drop_pending,
+    rolled_back,
+    settle,
+    settle_only,
+    tell,
+    tell_waiting,
+)
 
 Run = Callable[[], Any]
 
@@ -54,22 +62,26 @@ def _isolation(connection: Any, state: Pending, text: str, run: Run) -> Any:
 
 
 def _commit(connection: Any, state: Pending, text: str, run: Run) -> Any:
-    result = settle(connection, run)
-    _chain(connection, state, text)
+    snapshot = state.snapshot
+    result = settle_only(connection, run)
+    _chain(connection, state, text, snapshot)
+    tell_waiting(connection)
     return result
 
 
 def _rollback(connection: Any, state: Pending, text: str, run: Run) -> Any:
+    snapshot = state.snapshot
     result = run()
     rolled_back(connection)
-    _chain(connection, state, text)
+    _chain(connection, state, text, snapshot)
     return result
 
 
-def _chain(connection: Any, state: Pending, text: str) -> None:
-    """``COMMIT AND CHAIN`` begins another transaction."""
-    if words(text)[-2:] == ("and", "chain") and not open_transaction(connection):
-        state.raw = True
+def _chain(connection: Any, state: Pending, text: str, snapshot: bool) -> None:
+    """``COMMIT AND CHAIN`` begins another transaction, of the same isolation level."""
+    if words(text)[-2:] == ("and", "chain"):
+        state.raw = state.raw or not open_transaction(connection)
+        state.snapshot = snapshot
 
 
 def _autocommit(connection: Any, state: Pending, text: str, run: Run) -> Any:
@@ -78,9 +90,11 @@ def _autocommit(connection: Any, state: Pending, text: str, run: Run) -> Any:
     values = [value for word, value in pairwise(said) if word == "autocommit"]
     if "global" in said or not values:
         return run()
+    off = state.manual or not connection.autocommit
     state.manual = values[-1] not in ("1", "on", "true")
     if not state.manual:
-        return settle(connection, run)
+        # What is on already stays on, and commits nothing.
+        return settle(connection, run) if off else _perhaps_committing(connection, state, run)
     result = run()
     state.raw = state.raw or not open_transaction(connection)
     return result
@@ -95,7 +109,7 @@ def mixed(connection: Any, state: Pending, text: str, run: Run) -> Any:
     """Several statements in one, which begin and end transactions as they like."""
     collect_named(connection, text)
     try:
-        return _perhaps_committing(connection, state, run)
+        return _perhaps(connection, state, run)
     finally:
         if transaction_open(connection) is False:
             state.forget()
@@ -105,20 +119,29 @@ def mixed(connection: Any, state: Pending, text: str, run: Run) -> Any:
         if "isolation" in text.lower():
             state.session_snapshot = True
             state.uncommitted = state.uncommitted or "uncommitted" in text.lower()
+        tell_waiting(connection)
 
 
 def _perhaps_committing(connection: Any, state: Pending, run: Run) -> Any:
-    """Run what may commit all that is pending, or some of it, or nothing, also if it fails.
+    """Run what may commit all that is pending, or some of it, or nothing, also if it fails."""
+    try:
+        return _perhaps(connection, state, run)
+    finally:
+        tell_waiting(connection)
 
-    So it is told as a commit, and stays pending for the next one.
+
+def _perhaps(connection: Any, state: Pending, run: Run) -> Any:
+    """It is told as a commit, and stays pending for the next one.
+
+    Who waits for the commit may read: not before it is known again what that must not be stored.
     """
     unfinished = state.unfinished()
     try:
-        result = settle(connection, run)
+        result = settle_only(connection, run)
     except InvalidationRefused:
         raise  # it was not run, and what was pending was rolled back
     except BaseException:
-        commit_now(connection)
+        state.after.append(partial(tell, drop_pending(connection)))
         state.resume(unfinished)
         raise
     state.resume(unfinished)

@@ -18,7 +18,7 @@ from .. import conf, counters, engine, pulse, signals
 from ..core.protocol import Ticket
 from ..exceptions import InvalidationRefused
 from . import scope, testcases
-from .pending import Pending, open_transaction, pending
+from .pending import Note, Pending, open_transaction, pending
 
 
 class Outbox(Protocol):
@@ -35,11 +35,18 @@ outbox: Outbox | None = None
 
 
 def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
-    """Run ``commit()`` between the marks and the bumps of what is pending.
+    """Run ``commit()`` between the marks and the bumps of what is pending, then tell who waits.
 
     Raises what ``commit`` raises, and ``InvalidationRefused`` (after a rollback) if Redis cannot
     be told and the user asked for that.
     """
+    result = settle_only(connection, commit)
+    tell_waiting(connection)
+    return result
+
+
+def settle_only(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
+    """``settle``; the caller tells who waits, once it knows what transaction they are in."""
     state = pending(connection)
     if not state.changes or not conf.current().enabled:
         return _untold(state, commit)
@@ -56,10 +63,15 @@ def settle(connection: BaseDatabaseWrapper, commit: Callable[[], Any]) -> Any:
     counters.dropped(causes)
     if note and delivered and outbox is not None:
         state.after.append(partial(outbox.delivered, connection, note))
-    state.after += [partial(_tell, notes), *saved]
-    if connection.autocommit or not state.by_atomic:
-        run_afterwards(connection)
+    state.after += [partial(tell, notes), *saved]
     return result
+
+
+def tell_waiting(connection: BaseDatabaseWrapper) -> None:
+    """Call what waits for a commit, unless ``atomic`` will."""
+    state = pending(connection)
+    if state.after and (connection.autocommit or not state.by_atomic):
+        run_afterwards(connection)
 
 
 def _untold(state: Pending, commit: Callable[[], Any]) -> Any:
@@ -124,7 +136,8 @@ def run_afterwards(connection: BaseDatabaseWrapper) -> None:
         pulse.beat()
 
 
-def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
+def tell(notes: list[Note]) -> None:
+    """Say what was invalidated to who listens to ``cache_invalidated``."""
     if signals.cache_invalidated.has_listeners():
         for model, values in notes:
             signals.cache_invalidated.send_robust(sender=model, obj_dict=values)
@@ -132,6 +145,11 @@ def _tell(notes: list[tuple[Any, dict[str, Any] | None]]) -> None:
 
 def commit_now(connection: BaseDatabaseWrapper) -> None:
     """A change took effect already, or is somebody's word: invalidate what is pending."""
+    tell(drop_pending(connection))
+
+
+def drop_pending(connection: BaseDatabaseWrapper) -> list[Note]:
+    """``commit_now``; the caller tells who listens what is returned."""
     state = pending(connection)
     changes, tables, dirty = state.changes, state.tables(), state.dirty
     notes, causes = state.notes, state.causes
@@ -139,10 +157,10 @@ def commit_now(connection: BaseDatabaseWrapper) -> None:
     if changes and conf.current().enabled:
         engine.current().invalidate(changes)
         counters.dropped(causes)
-        _tell(notes)
     elif changes:
         engine.distrust(tables)
     scope.wrote(dirty)
+    return notes if changes and conf.current().enabled else []
 
 
 def rolled_back(connection: BaseDatabaseWrapper) -> None:
