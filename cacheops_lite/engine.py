@@ -37,10 +37,11 @@ LOCK_WAIT = 5.0
 #: When the lock of a holder that died runs out, in seconds.
 LOCK_TTL = 10.0
 
-#: The pseudo-table that every cached function and view depends on.
-FUNCTIONS = "functions"
+#: The pseudo-table that every cached function and view depends on. No table has such a name, nor
+#: has what one function depends on (``func:…``).
+FUNCTIONS = "all:functions"
 #: The pseudo-table whose rows are the tags of functions and views.
-TAGS = "tags"
+TAGS = "all:tags"
 
 
 class Server(NamedTuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.apps import apps
+from django.db import connection, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template import Context, Engine
 from django.test import RequestFactory, override_settings
@@ -19,15 +21,18 @@ from cacheops_lite import (
     cached_as,
     cached_view,
     cached_view_as,
+    conf,
     file_cache,
     invalidate_all,
     invalidate_functions,
+    invalidate_model,
     invalidate_tag,
     no_invalidation,
 )
 
 from .models import Category
 from .test_functions import category, counting
+from .watching import hits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -326,3 +331,39 @@ async def test_async() -> None:
     assert [await function(2), await function(1)] == [2, 3]
     await sync_to_async(invalidate_tag)("n:2")
     assert [await function(2), await function(1)] == [4, 3]
+
+
+@pytest.fixture(params=["tags", "functions"])
+def namesake(request: Any, settings: Any) -> Iterator[Any]:
+    """A cached model with a table as one would name what has to do with functions."""
+    meta = type("Meta", (), {"app_label": "tests", "db_table": request.param})
+    fields = {"name": models.CharField(max_length=9), "Meta": meta, "__module__": __name__}
+    model: Any = type("Namesake", (models.Model,), fields)
+    settings.CACHEOPS = {"tests.namesake": {"ops": "all", "timeout": 60}}
+    with connection.schema_editor() as editor:
+        editor.create_model(model)
+    yield model
+    with connection.schema_editor() as editor:
+        editor.delete_model(model)
+    del apps.all_models["tests"]["namesake"]
+    apps.clear_cache()
+    conf.reset()
+
+
+def test_tables_of_any_name(namesake: Any) -> None:
+    """What a table is called has nothing to do with tags and functions, nor they with it."""
+    tagged = counting(cached(60, tags="news"))
+    rows = namesake.objects.create(name="a") and namesake.objects.filter(name="a")
+    for number in (1, 2):
+        assert tagged() == 1
+        assert len(rows.all()) == number
+        namesake.objects.create(name="a")
+    invalidate_model(namesake)
+    assert tagged() == 1
+    list(rows.all())
+    invalidate_tag("news")
+    invalidate_functions()
+    with hits() as seen:
+        list(rows.all())
+    assert seen == [True]
+    assert tagged() == 2
