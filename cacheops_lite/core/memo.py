@@ -52,6 +52,11 @@ class Recent(Generic[K, V]):
                     self._items[oldest] = other
             self._items[key] = _Cell(value)
 
+    def discard(self, key: K) -> None:
+        if key in self._items:
+            with self._lock:
+                self._items.pop(key, None)
+
     def items(self) -> list[tuple[K, V]]:
         """All items, in no order that means anything."""
         with self._lock:
@@ -94,7 +99,11 @@ class Sized(Generic[K, V]):
         return value if value is not None else self.large.get(key)
 
     def set(self, key: K, value: V) -> None:
-        (self.large if self.parts(value) > LARGE else self.small).set(key, value)
+        there, other = self.small, self.large
+        if self.parts(value) > LARGE:
+            there, other = other, there
+        there.set(key, value)
+        other.discard(key)
 
     def clear(self) -> None:
         self.small.clear()
