@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:+-]+").fullmatch
 _LONG = 100
+#: Tables whose spelling is remembered: a function of ``CACHEOPS_PREFIX`` may make up many.
+REMEMBERED = 10_000
 
 
 def _quoted(text: str) -> str:
@@ -56,6 +58,8 @@ class Keys:
     def _tag(self, table: str) -> str:
         tag = self._tags.get(table)
         if tag is None:
+            if len(self._tags) >= REMEMBERED:
+                self._tags.clear()
             name = _quoted(table) or "%"
             tag = self._tags[table] = (
                 "{" + (name if len(name) <= _LONG else "#" + _digest(name)) + "}"

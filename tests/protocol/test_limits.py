@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cacheops_lite.core import ensuring, memo, reading, stamps, state, touching
+from cacheops_lite.core import keys as keys_module
 from cacheops_lite.core.entry import UNKNOWN, Change, conjunction
+from cacheops_lite.core.keys import Keys
 from cacheops_lite.core.protocol import (
     Answer,
     Script,
@@ -24,6 +26,23 @@ if TYPE_CHECKING:
 
 class TestLimits:
     """What is bounded, and how."""
+
+    def test_what_grows_or_shrinks_is_remembered_once(self) -> None:
+        """A value that was set last is the one that is found, however large it and others are."""
+        remembered: memo.Sized[str, list[int]] = memo.Sized(9, len)
+        sizes = [1, memo.LARGE + 1, 2, memo.LARGE + 2, memo.LARGE + 3, 3]
+        for size in sizes:
+            remembered.set("a", [0] * size)
+            assert remembered.get("a") == [0] * size
+            assert len(remembered) == 1
+
+    def test_tables_of_many_tenants(self) -> None:
+        """The names of tables that a function of ``CACHEOPS_PREFIX`` makes do not pile up."""
+        keys = Keys("")
+        for tenant in range(keys_module.REMEMBERED + 500):
+            assert keys.gen(f"{tenant}:book") == b"gen:{%d:book}" % tenant
+        assert len(keys._tags) <= keys_module.REMEMBERED
+        assert keys.gen("0:book") == b"gen:{0:book}"
 
     def test_many_keys_are_split(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keys are sent in portions, all in one round trip; every one is marked."""
