@@ -1173,3 +1173,18 @@ def test_state_is_small_after_each_transaction(world: World) -> None:
     state = pending(connection)
     assert not (state.changes or state.dirty or state.savepoints or state.explained or state.names)
     assert threading.active_count() <= threads
+
+
+def test_state_is_small_in_a_long_transaction(world: World) -> None:
+    """Of savepoints that are over nothing is kept; those around them still take back."""
+    with transaction.atomic():
+        with suppress(ZeroDivisionError), transaction.atomic():
+            for number in range(20):
+                with suppress(ZeroDivisionError), transaction.atomic():
+                    world.repaint()
+                    if number % 2:
+                        raise ZeroDivisionError
+                assert len(pending(connection).savepoints) == 1
+            raise ZeroDivisionError
+        assert not pending(connection).savepoints
+    world.assert_untouched()

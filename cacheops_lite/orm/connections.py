@@ -82,3 +82,9 @@ def savepoint_rollback(original: Callable[..., Any], self: Any, sid: Any) -> Any
     result = original(self, sid)
     pending(self).savepoint_rolled_back(sid)
     return result
+
+
+def savepoint_commit(original: Callable[..., Any], self: Any, sid: Any) -> Any:
+    result = original(self, sid)
+    pending(self).savepoint_released(sid)
+    return result

@@ -178,6 +178,7 @@ def _assignments() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield BaseDatabaseWrapper, "run_and_clear_commit_hooks", _around(connections.commit_hooks)
     yield BaseDatabaseWrapper, "savepoint", _around(connections.savepoint)
     yield BaseDatabaseWrapper, "savepoint_rollback", _around(connections.savepoint_rollback)
+    yield BaseDatabaseWrapper, "savepoint_commit", _around(connections.savepoint_commit)
     yield Model, "save_base", _around(by_hand.saving)
     yield Collector, "delete", _around(by_hand.deleting)
     # On the signal objects, not as receivers: Django asks ``has_listeners()`` to choose its fast

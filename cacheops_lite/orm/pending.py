@@ -109,6 +109,11 @@ class Pending:
             del self.changes[changes:], self.notes[notes:]
             self.counts = Counter(change.table for change in self.changes)
 
+    def savepoint_released(self, sid: str | None) -> None:
+        """Nobody can roll back to it any more."""
+        if sid:
+            self.savepoints.pop(sid, None)
+
     def forget(self) -> None:
         """The transaction is over."""
         if self.dirty:
