@@ -92,7 +92,10 @@ class Engine(Store):
         prefix = self.settings.prefix
         if isinstance(prefix, str):
             return table
-        return f"{prefix(PrefixQuery([using], [table], func))}{table}"
+        name = f"{prefix(PrefixQuery([using], [table], func))}{table}"
+        overdue = self.protocol.overdue
+        overdue.meet(table, name, b"distrusted", self.protocol.monotonic())
+        return name
 
     def entry_key(self, table: str, digest: bytes) -> bytes:
         """The key of an entry; ``table`` as ``Engine.table`` spells it."""
@@ -330,6 +333,13 @@ def distrust(tables: Iterable[str]) -> None:
         _overdue.add(tables, b"distrusted", time.monotonic())
     else:
         engine.distrust(tables)
+
+
+def distrust_every_name(tables: Iterable[str]) -> None:
+    """``distrust``, under all names that a function of ``CACHEOPS_PREFIX`` will give the tables."""
+    names = set(tables)
+    distrust(names)
+    _overdue.add_every_name(names)
 
 
 def _after_fork() -> None:

@@ -1115,6 +1115,30 @@ def test_write_of_an_untracked_model(world: World, settings: Any) -> None:
     world.assert_untouched()
 
 
+@pytest.mark.parametrize("tenants", ["", "abc"], ids=["no prefix", "prefix function"])
+def test_write_while_a_model_was_untracked(world: World, settings: Any, tenants: str) -> None:
+    """Who tracks it again trusts nothing from before, under no prefix that there is."""
+    asking = [""]
+
+    def each(act: Callable[[], None]) -> None:
+        for asking[0] in tenants or " ":
+            act()
+
+    def fresh() -> None:
+        assert world.reds.cached() == []
+
+    if tenants:
+        settings.CACHEOPS_PREFIX = lambda query: f"{asking[0]}:"
+    each(world.prime)
+    tracked = settings.CACHEOPS
+    settings.CACHEOPS = {**tracked, "tests.tag": None}
+    world.repaint()
+    settings.CACHEOPS = tracked
+    each(fresh)
+    each(lambda: assert_hit(world.reds))
+    each(lambda: assert_hit(world.authors))
+
+
 @pytest.mark.parametrize("raw", [False, True], ids=["orm", "raw"])
 def test_untracked_table_between_two_others(world: World, settings: Any, raw: bool) -> None:
     """What a rule of the database may change counts if only a profile depends on it."""

@@ -113,6 +113,10 @@ class Sized(Generic[K, V]):
         return len(self.small) + len(self.large)
 
 
+#: How many names of one table are remembered at most.
+MOST_NAMES = 10_000
+
+
 class Overdue:
     """Tables whose invalidation failed, for which transactions, and when their gens may be dropped.
 
@@ -122,6 +126,8 @@ class Overdue:
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[bytes, float]] = {}
+        #: Table -> those of its names that were overdue since it was, under whichever name.
+        self._met: dict[str, set[str]] = {}
         self._lock = new_lock(self)
 
     def __bool__(self) -> bool:
@@ -143,6 +149,21 @@ class Overdue:
                 if not tokens:
                     self._tables.pop(table, None)
 
+    def add_every_name(self, tables: Iterable[str]) -> None:
+        """Tables are overdue under all names that they are given: each when it is met first."""
+        with self._lock:
+            self._met.update((table, set()) for table in tables)
+
+    def meet(self, table: str, name: str, token: bytes, due: float) -> None:
+        """A table is about to be read or written under this name."""
+        met = self._met.get(table)
+        if met is None or name in met:
+            return
+        self.add([name], token, due)
+        if len(met) >= MOST_NAMES:
+            met.clear()  # to drop one twice costs misses
+        met.add(name)
+
     def due(self, now: float) -> dict[str, list[bytes]]:
         """The tables whose gens may be dropped now, with the failures that this settles."""
         with self._lock:
@@ -155,3 +176,4 @@ class Overdue:
     def clear(self) -> None:
         with self._lock:
             self._tables.clear()
+            self._met.clear()

@@ -151,7 +151,7 @@ def _distrust_unwatched(now: Registry) -> None:
     """Tables that other profiles did not track a while ago may have been written unseen."""
     while conf.former:
         former = conf.former.pop()
-        engine.distrust(
+        engine.distrust_every_name(
             table
             for table in now.tracked
             if all(former.profile(owner._meta.label_lower) is None for owner in now.models[table])
