@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,7 +30,8 @@ from django.db.models import (
     When,
 )
 from django.db.models.functions import Upper
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.dispatch import Signal
 from django.test import override_settings
 
 from . import models as m
@@ -1106,6 +1107,87 @@ def signal_sent_by_hand(w: World) -> None:
         raw.execute(f"UPDATE tests_post SET title = 'x' WHERE id = {w.p1.pk}")
     post_save.send(m.Post, instance=w.p1, created=False, using="default")
     post_delete.send(m.Comment, instance=m.Comment(object_id=1, text=""), using="default")
+
+
+def behind(statement: str) -> None:
+    """Run a statement that nobody but the database sees."""
+    with connection.cursor() as cursor:
+        cursor.cursor.execute(statement)
+
+
+@pytest.fixture
+def heard() -> Iterator[Callable[..., None]]:
+    """Connects receivers for the test's time."""
+    connected: list[tuple[Signal, Any]] = []
+
+    def connect(signal: Signal, receiver: Callable[..., Any]) -> None:
+        signal.connect(receiver)
+        connected.append((signal, receiver))
+
+    yield connect
+    for signal, receiver in connected:
+        signal.disconnect(receiver)
+
+
+def test_signal_sent_by_hand_while_something_is_deleted(heard: Callable[..., None]) -> None:
+    """A handler that deletes something else behind Django's back, and says so, is believed."""
+    one, other = (m.Author.objects.create(name=name) for name in "ab")
+    gone = Read(lambda: m.Author.objects.filter(name="b"))
+    prime(gone)
+
+    def along(sender: Any, instance: Any, **kwargs: Any) -> None:
+        if sender is m.Author and instance is one:
+            behind(f"DELETE FROM tests_author WHERE id = {other.pk}")
+            post_delete.send(m.Author, instance=other, using="default")
+
+    heard(post_delete, along)
+    one.delete()
+    assert_dropped(gone)
+    assert gone.cached() == []
+
+
+def test_signals_of_a_deletion_add_nothing_to_its_statements(heard: Callable[..., None]) -> None:
+    """Who is told of each row that goes with another drops no more than these."""
+    one, other = (m.Author.objects.create(name=name) for name in "ab")
+    stays = Read(lambda: m.Author.objects.filter(name="b", email=""))
+    prime(stays)
+    seen: list[Any] = []
+    heard(post_delete, lambda instance, **kwargs: seen.append(instance))
+    m.Author.objects.filter(pk=one.pk).delete()
+    assert len(seen) == 1 and m.Author.objects.get() == other
+    assert_hit(stays)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["after", "before and after"])
+@pytest.mark.parametrize("listened", [False, True], ids=["", "listened"])
+def test_relation_changed_by_hand_after_another(
+    heard: Callable[..., None], listened: bool, before: bool
+) -> None:
+    """In a transaction that has changed the relation of other rows the signal counts all the same.
+
+    What Django sends of its own changes adds nothing to them.
+    """
+    if listened:
+        heard(m2m_changed, lambda **kwargs: None)
+    w = World()
+    table, tag = m.Post.tags.through._meta.db_table, m.Tag.objects.create(name="new")
+    mine, others = (Read(lambda p=p: m.Tag.objects.filter(posts=p)) for p in (w.p1, w.p2))  # type: ignore[misc]
+    prime(mine, others)
+    with transaction.atomic():
+        w.p1.tags.add(tag)
+    assert_dropped(mine)
+    assert_hit(others)
+    prime(mine, others)
+    about = {"instance": w.p2, "reverse": False, "model": m.Tag, "pk_set": {tag.pk}}
+    with transaction.atomic():
+        w.p1.tags.remove(tag)
+        for action in ("pre_add", "post_add")[not before :]:
+            if action == "post_add":
+                behind(f"INSERT INTO {table} (post_id, tag_id) VALUES ({w.p2.pk}, {tag.pk})")
+            m2m_changed.send(m.Post.tags.through, action=action, using="default", **about)
+    assert_dropped(others)
+    assert_fresh(others)
+    assert len(others.cached()) == 2
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,8 +7,9 @@ no statement of ours belongs to it: it was sent by hand.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 from django.db import connections, router
@@ -23,9 +24,22 @@ from .transactions import commit_now
 
 logger = logging.getLogger("cacheops_lite")
 
-#: Instances that Django is saving, and the collectors that are deleting, in this context.
+
+class Deletion:
+    """A collector that is deleting, with all that it goes through."""
+
+    def __init__(self, collector: Any) -> None:
+        self.instances: Mapping[Any, Collection[Any]] = collector.data
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """Which instances they are, whatever they are equal to."""
+        return frozenset(id(one) for instances in self.instances.values() for one in instances)
+
+
+#: Instances that Django is saving, and what it is deleting, in this context.
 _saving: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_saving", default=())
-_deleting: ContextVar[tuple[Any, ...]] = ContextVar("cacheops_lite_deleting", default=())
+_deleting: ContextVar[tuple[Deletion, ...]] = ContextVar("cacheops_lite_deleting", default=())
 
 
 def saving(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +82,7 @@ def _cache_on_save(instance: Any) -> None:
 
 def deleting(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     """``Collector.delete``: its signals are explained by its statements."""
-    token = _deleting.set((*_deleting.get(), self))
+    token = _deleting.set((*_deleting.get(), Deletion(self)))
     try:
         return original(self, *args, **kwargs)
     finally:
@@ -83,8 +97,8 @@ def current_instance(model: Any) -> Any | None:
 
 def deleted_instance(model: Any) -> Any | None:
     """The instance that Django is deleting now, if it is the only one of ``model``."""
-    collectors = _deleting.get()
-    instances = collectors[-1].data.get(model, ()) if collectors else ()
+    stack = _deleting.get()
+    instances = stack[-1].instances.get(model, ()) if stack else ()
     return next(iter(instances)) if len(instances) == 1 else None
 
 
@@ -96,7 +110,7 @@ def saved(sender: Any, instance: Any = None, using: str | None = None, **kwargs:
 
 def deleted(sender: Any, instance: Any = None, using: str | None = None, **kwargs: Any) -> None:
     """``post_delete`` was sent."""
-    if instance is not None and not _deleting.get():
+    if instance is not None and not any(id(instance) in one.ids for one in _deleting.get()):
         announce(instance, using)
 
 
@@ -108,15 +122,23 @@ def m2m_changed(
     instance: Any = None,
     **kwargs: Any,
 ) -> None:
-    """``m2m_changed`` was sent (``sender`` is the through model)."""
-    if not action.startswith("post_") or not conf.current().profiles:
-        return
-    if pk_set is not None and not pk_set:
+    """``m2m_changed`` was sent (``sender`` is the through model).
+
+    Django sends it before and after its statements, of whatever rows.
+    """
+    table = sender._meta.db_table
+    if not conf.current().profiles or table not in registry.current().tracked:
         return
     alias = using or router.db_for_write(sender, instance=instance)
-    connection = connections[alias]
-    table = sender._meta.db_table
-    if table in registry.current().tracked and table not in pending(connection).dirty:
+    changing = pending(connections[alias]).changing
+    if not action.startswith("post_"):
+        changing.setdefault(table, []).append(False)
+        return
+    before = changing.get(table, [])
+    explained = bool(before) and before.pop()
+    if not before:
+        changing.pop(table, None)
+    if not explained and (pk_set is None or pk_set):
         take(alias, [Change(table, UNKNOWN, UNKNOWN)], sender, None)
 
 

@@ -56,7 +56,7 @@ def collect(
         if tables and model is not None and len(state.notes) < ROWS_PER_TABLE:
             state.notes.append((model, values))
     tables |= along
-    state.dirty |= tables
+    state.wrote(tables)
     scope.wrote(tables)
 
 

@@ -30,9 +30,10 @@ class Pending:
     """What one connection has changed and not yet committed."""
 
     __slots__ = (
-        "after", "by_atomic", "causes", "changes", "counts", "cursors", "dirty", "everything",
-        "explained", "manual", "mode_set", "names", "notes", "raw", "saved", "savepoints",
-        "session_snapshot", "shadowed", "snapshot", "uncommitted", "wal", "write_locked",
+        "after", "by_atomic", "causes", "changes", "changing", "counts", "cursors", "dirty",
+        "everything", "explained", "manual", "mode_set", "names", "notes", "raw", "saved",
+        "savepoints", "session_snapshot", "shadowed", "snapshot", "uncommitted", "wal",
+        "write_locked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -65,6 +66,9 @@ class Pending:
         self.causes: dict[tuple[str, str], int] = {}
         #: Tables written in this transaction, under their plain names.
         self.dirty: set[str] = set()
+        #: Tables of many-to-many relations between the signals that tell of a change -> whether a
+        #: statement has written there since, the innermost change last.
+        self.changing: dict[str, list[bool]] = {}
         #: Raw SQL that names no table we know: every table is dirty.
         self.everything = False
         #: Number of changes and notes when each savepoint began.
@@ -93,6 +97,12 @@ class Pending:
             # Earlier rows stay listed: a savepoint may be rolled back to a moment before this one.
             self.changes.append(Change(change.table, UNKNOWN, UNKNOWN))
 
+    def wrote(self, tables: set[str]) -> None:
+        """A statement wrote these tables, or did not find what it would have written."""
+        self.dirty |= tables
+        for table in self.changing.keys() & tables:
+            self.changing[table][-1] = True
+
     def tables(self) -> set[str]:
         """The tables of all changes, under the names that their keys carry."""
         return {change.table for change in self.changes}
@@ -108,6 +118,7 @@ class Pending:
             changes, notes = self.savepoints[sid]
             del self.changes[changes:], self.notes[notes:]
             self.counts = Counter(change.table for change in self.changes)
+            self.changing.clear()  # who was between two signals has failed
 
     def savepoint_released(self, sid: str | None) -> None:
         """Nobody can roll back to it any more."""

@@ -84,7 +84,7 @@ def update(
         else:
             changes = updated.changes(connection, model, fields, assigned, old, count)
         if not changes:
-            pending(connection).dirty.add(model._meta.db_table)  # told: see by_hand.m2m_changed
+            pending(connection).wrote({model._meta.db_table})  # see by_hand.m2m_changed
             return result
         collect(connection, changes, cause="update", model=model, values=note_of(instance))
         return result
@@ -119,7 +119,7 @@ def delete(compiler: Any, execute: Execute, result_type: Any, instance: Any = No
         if count == 0:
             changes = _of_no_row(model, lookup, old)
             if not changes:
-                pending(connection).dirty.add(table)  # told: see by_hand.m2m_changed
+                pending(connection).wrote({table})  # see by_hand.m2m_changed
                 return result
         elif fields is None:
             changes.append(Change(table, {}, None))
