@@ -264,6 +264,27 @@ def test_invalidation_by_hand_is_kept_too(
     assert kept and all(f'"{table}"' in row for row in kept), kept
 
 
+@pytest.mark.parametrize("broken", ["default", "other", "both"])
+def test_invalidation_by_hand_is_kept_where_it_can_be(
+    away: servers.KeyValueServer, monkeypatch: Any, caplog: Any, broken: str
+) -> None:
+    """A database that fails leaves it to the next one; if none takes it, the log says so."""
+    insert = delivery._insert
+
+    def failing(connection: Any, tables: set[str]) -> str:
+        if broken in (connection.alias, "both"):
+            raise DatabaseError("no row")
+        return insert(connection, tables)
+
+    prime()
+    away.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "_insert", failing)
+        invalidate_model(m.Tag)
+    assert len(rows() + rows("other")) == (broken != "both")
+    assert ("could not be kept" in caplog.text) == (broken == "both")
+
+
 def test_a_refused_commit_leaves_nothing(settings: Any, away: servers.KeyValueServer) -> None:
     """With CACHEOPS_DEGRADE_ON_FAILURE = False the row is rolled back with the write."""
     settings.CACHEOPS_DEGRADE_ON_FAILURE = False
@@ -368,6 +389,10 @@ def test_without_its_table_it_is_off() -> None:
             with pytest.raises(DatabaseError):
                 m.Tag.objects.create(name="never")
         m.Tag.objects.create(name="a")
+        with CaptureQueriesContext(connection) as seen:
+            m.Tag.objects.filter(name="a").update(name="a")
+        run = {query["sql"] for query in seen.captured_queries} - {"BEGIN", "COMMIT"}
+        assert run and all("tests_tag" in sql for sql in run)
         assert prime() == ["a"] and delivery.deliver() == 0
         (message,) = (
             one for one in checks.run_checks(databases=["default"]) if one.id.endswith("W010")
@@ -402,6 +427,22 @@ def test_a_look_leaves_what_is_new() -> None:
     with hits() as seen:
         names()
     assert (rows(), seen) == ([], [False])
+
+
+def test_one_look_is_no_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come into sight at one look, go by go, are left to the next one."""
+    monkeypatch.setattr(delivery, "BATCH", 3)
+    Undelivered.objects.create(id="1", tables='["tests_tag"]')
+    delivery.look()
+    for name in "0234":
+        Undelivered.objects.create(id=name, tables='["tests_tag"]')
+    delivery.look()
+    assert sorted(Undelivered.objects.values_list("id", flat=True)) == ["0", "2", "3", "4"]
+    delivery.look()
+    assert len(rows()) <= 1
+    for _ in range(2):
+        delivery.look()
+    assert rows() == [] and delivery._seen["default"] == set()
 
 
 def test_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:

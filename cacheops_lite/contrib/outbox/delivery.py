@@ -19,13 +19,14 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any
 
 from django.db import DatabaseError, connections, router, transaction
 
 from cacheops_lite import conf, engine, pulse, signals
 from cacheops_lite.exceptions import StoreUnavailable
-from cacheops_lite.orm import registry, transactions
+from cacheops_lite.orm import collations, registry, transactions
 from cacheops_lite.orm.explained import unheeded
 from cacheops_lite.orm.pending import open_transaction
 
@@ -37,10 +38,14 @@ TABLE = Undelivered._meta.db_table
 #: Rows taken at one go.
 BATCH = 500
 
-#: Alias -> the ids that the last look of this process has seen.
-_seen: dict[str, frozenset[str]] = {}
+#: Alias -> the ids that the last look of this process has seen, and not delivered.
+_seen: dict[str, set[str]] = {}
 #: Aliases of which all rows are due: Redis was away, what is there has waited long enough.
 _all_due: set[str] = set()
+#: Alias of a database without the table -> until when (monotonic) that is believed.
+_absent: dict[str, float] = {}
+conf.on_reset(_absent.clear)
+collations.on_forget(_absent.clear)
 
 
 class Outbox:
@@ -67,25 +72,38 @@ class Outbox:
 
 
 def keep(tables: set[str]) -> None:
-    """Leave a row for an invalidation by hand: any database will do, they are all looked at."""
+    """Leave a row for an invalidation by hand: any database will do, they are all looked at.
+
+    Raises the ``DatabaseError`` of one if no other takes it.
+    """
+    failure: DatabaseError | None = None
     for alias in connections:
         connection = connections[alias]
-        if not open_transaction(connection) and OUTBOX.write(connection, tables):
-            return
+        try:
+            if not open_transaction(connection) and OUTBOX.write(connection, tables):
+                return
+        except DatabaseError as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 OUTBOX = Outbox()
 
 
 def usable(connection: Any) -> bool:
-    """Whether this database has the table of the outbox."""
+    """Whether this database has the table of the outbox; if not, it is asked now and then."""
     if getattr(connection, "_cacheops_outbox", False):
         return True
+    if monotonic() < _absent.get(connection.alias, 0):
+        return False
     if not router.allow_migrate_model(connection.alias, Undelivered):
         return False
     with unheeded(connection) as cursor:
         found = TABLE in connection.introspection.table_names(cursor)
     connection._cacheops_outbox = found
+    if not found:
+        _absent[connection.alias] = monotonic() + (conf.current().outbox_interval or 0)
     return found
 
 
@@ -127,6 +145,7 @@ def deliver() -> int:
     What cannot be delivered, because Redis does not answer, stays, and this process does not trust
     its tables until then.
     """
+    _absent.clear()
     return sum(_deliver_of(alias, True) for alias in connections)
 
 
@@ -136,16 +155,19 @@ def _deliver_of(alias: str, everything: bool) -> int:
         return 0  # this thread is at something else
     opened = connection.connection is None
     done = 0
+    seen, now = _seen.get(alias, set()), set[str]()
     try:
         while usable(connection):
             rows = _batch(alias)
-            seen, _seen[alias] = _seen.get(alias, frozenset()), frozenset(rows)
+            now |= rows.keys()
+            _seen[alias] = now
             due = rows if everything else {name: rows[name] for name in rows if name in seen}
             if due:
                 if not _told(_tables(due.values())):
                     _fold(alias)
                     return done
                 _delete(connection, list(due))
+                now -= due.keys()
                 done += len(due)
             if len(rows) < BATCH or not due:
                 break
