@@ -28,7 +28,7 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "wiring": "signals counters pulse given prefixes profiles conf store engine".split(),
     "orm": (
-        "orm.own_cursor orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.volatile "
+        "orm.own_cursor orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.steady orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.spelling orm.nodes orm.roots orm.lazy "
         "orm.fingerprint orm.shapes orm.build orm.rows orm.statements orm.templates "

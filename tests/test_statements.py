@@ -52,13 +52,13 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     reads.audit.clear()
     lazy.audit.clear()
     seen: list[Any] = []
-    as_sql = SQLCompiler.as_sql
+    setup = SQLCompiler.pre_sql_setup  # with another ``as_sql`` nothing would be remembered
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
         seen.append(self)
-        return as_sql(self, *args, **kwargs)
+        return setup(self, *args, **kwargs)
 
-    monkeypatch.setattr(SQLCompiler, "as_sql", noted)
+    monkeypatch.setattr(SQLCompiler, "pre_sql_setup", noted)
     return seen
 
 

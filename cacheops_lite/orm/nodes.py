@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
 from django.db.models.lookups import UUIDTextMixin
 from django.db.models.sql.query import Query
 
-from . import walk
+from . import steady, walk
 
 _serials = count(1)
 
 
 def lasting(query: Any) -> bool:
-    """Whether compiling a query leaves it as it is: copies of it share their lookups.
+    """Whether the steps to a query may be left out the next time, and compiling it changes nothing.
 
-    A text lookup of a UUID wraps its value once more each time where UUIDs are kept as texts; what
-    the lookups of others do is not known.
+    A text lookup of a UUID wraps its value once more each time where UUIDs are kept as texts.
     """
-    return all(
-        type(one).__module__.startswith("django.") and not isinstance(one, UUIDTextMixin)
-        for one in walk.nodes([query.where, *query.annotations.values()])
-        if hasattr(one, "process_rhs")
+    return steady.query(query) and not any(
+        isinstance(one, UUIDTextMixin) or steady.warned(one.rhs) for one in _lookups(query)
     )
+
+
+def _lookups(query: Any) -> Iterator[Any]:
+    for one in walk.nodes([query.where, *query.annotations.values()]):
+        if isinstance(one, Query):
+            yield from _lookups(one)
+        elif hasattr(one, "process_rhs"):
+            yield one
 
 
 class Node:

@@ -24,6 +24,8 @@ class Hot(NamedTuple):
     produce: Any
     #: What asks the database; ``None`` if the query must be compiled for it.
     bound: Bound | None = None
+    #: Whether the same call may be answered so the next time.
+    lasts: bool = True
 
     def load(self, query: Callable[[], Any], using: str) -> Callable[[], rows.Rows]:
         """What asks the database for the rows of ``query()``."""
@@ -96,7 +98,8 @@ def fetch(
     if shape is not None and tried.plan is not None and not tried.plan.reason:
         made = learn(shape, key, tried)
         if made is not None:
-            hot = Hot(tried.plan, made.produce, made.bind(using, tried.params))
+            bound = made.bind(using, tried.params)
+            hot = Hot(tried.plan, made.produce, bound, made.lasts(shape.slots))
             _keep(place, shape, key, hot, shown)
     if tried.plan is None or tried.reason:
         counters.add(counters.line(model, op).uncached, tried.reason, counters.MOST_REASONS)
@@ -118,8 +121,9 @@ def hot_at(
 
 
 def keep(place: Any, hot: Hot) -> None:
-    """Remember what answers a call at a node."""
-    _hot.set(place, hot)
+    """Remember what answers a call at a node, if it does so the next time."""
+    if hot.lasts:
+        _hot.set(place, hot)
 
 
 def _keep(place: Any, shape: Any, key: Any, hot: Hot, shown: list[Shown] | None) -> None:
@@ -176,7 +180,7 @@ def get(
     filled = template.fill([slot], using)
     if filled is None or refusals.read_refusal(using, filled[0].tables):
         return None
-    hot = Hot(filled[0], template.produce, filled[1])
+    hot = Hot(filled[0], template.produce, filled[1], template.lasts([slot]))
 
     def query() -> Any:
         return shortcut.long_query(queryset, (), {name: value})
@@ -199,7 +203,7 @@ def quick_plan(
     filled = template.fill(shape.slots, using)
     if filled is None or refusals.read_refusal(using, filled[0].tables):
         return None
-    hot = Hot(filled[0], template.produce, filled[1])
+    hot = Hot(filled[0], template.produce, filled[1], template.lasts(shape.slots))
     for check in audit:
         check(query, using, profile, packs, hot)
     return hot

@@ -13,7 +13,7 @@ from django.db.models.sql.constants import SINGLE
 from django.db.models.sql.query import Query
 
 from .. import conf, counters
-from . import lazy, planning, reads, rows, walk
+from . import lazy, planning, reads, rows, steady, walk
 from .one_read import through
 from .shapes import shape_of
 
@@ -133,9 +133,9 @@ def single(queryset: Any, op: str, profile: conf.Profile, ask: Ask) -> Any:
         and tried.compiler.query.__class__ is Query
     ):
         made = reads.learn(shape, key, tried, op)
-        if place is not None:
-            bound = made.bind(using, tried.params) if made is not None else None
-            reads.keep(place, reads.Hot(tried.plan, None, bound))
+        if place is not None and made is not None:
+            bound = made.bind(using, tried.params)
+            reads.keep(place, reads.Hot(tried.plan, None, bound, made.lasts(shape.slots)))
     return answer
 
 
@@ -196,6 +196,8 @@ def _columns(compiler: Any) -> Columns | None:
     if query.__class__ is not Query or compiler.has_composite_fields(shown.values()):
         return None
     if not all(type(node) in _STEADY for node in walk.nodes(shown.values())):
+        return None
+    if not steady.compiled(compiler) or any(map(walk.restrictions, query.alias_map.values())):
         return None
     converters = compiler.get_converters(shown.values())
     return Columns(

@@ -18,7 +18,7 @@ from django.db.models import lookups
 from .. import conf
 from ..core.entry import Conj
 from ..core.memo import Sized
-from . import fingerprint, ranges, values, walk
+from . import fingerprint, ranges, steady, values, walk
 from .build import Produce
 from .shapes import Shape, Slot, parameters
 from .statements import Bound, Statement
@@ -58,6 +58,7 @@ class Template:
         constants: list[str],
         terms: dict[str, tuple[Any, ...]] | None,
         before: tuple[Any, ...],
+        prepared: bool,
     ) -> None:
         #: Stands for this template where holding it would keep it alive.
         self.serial = next(_serials)
@@ -74,11 +75,16 @@ class Template:
         self.constants = constants
         #: table -> conjunctions of terms; ``None`` if only known parameters can be answered.
         self.terms = terms
+        #: Whether Django alone makes the parameters of what a call is given.
+        self.prepared = prepared
 
     def fill(self, slots: list[Slot], using: str) -> tuple[Any, Bound | None] | None:
         """The plan for these parameters and what asks for them; ``None``: compile it, then."""
+        connection = connections[using]
+        if not steady.by_django_compiled(connection.ops.compiler("SQLCompiler")):
+            return None  # somebody has changed what compiling is since
         try:
-            ours = parameters(slots, None, connections[using])
+            ours = parameters(slots, None, connection)
             spelt = "\x00".join([*self.constants, *map(fingerprint.spell_param, ours)])
         except _NO_PARAMETERS:
             return None
@@ -95,6 +101,10 @@ class Template:
     def bind(self, using: str, params: tuple[Any, ...]) -> Bound | None:
         """What asks the database with these parameters, if it need not be compiled for it."""
         return Bound(self.statement, using, params) if self.statement is not None else None
+
+    def lasts(self, slots: list[Slot]) -> bool:
+        """Whether the call that these parameters come from has the same the next time."""
+        return self.prepared and not any(steady.warned(slot.values) for slot in slots)
 
     def _tables(self, slots: list[Slot]) -> dict[str, tuple[Conj, ...]] | None:
         texts = _texts(slots)
@@ -143,6 +153,8 @@ def make(
     ``op``: what asks for a single row, or ``""``; ``known``: the template of its shape that could
     not be filled with its parameters, and learns them.
     """
+    if not steady.by_django_compiled(type(compiler)) if known else not steady.compiled(compiler):
+        return None
     try:
         ours = parameters(shape.slots, compiler, compiler.connection)
         spelt = [fingerprint.spell_param(value) for value in params]
@@ -177,7 +189,8 @@ def _make(
     if not any(map(walk.restrictions, compiler.query.alias_map.values())):
         terms = _terms(shape, plan.tables, _joined(compiler, plan))
     before = params[: len(constants)]
-    return Template(Produce(compiler), plan, sql_hash, constants, terms, before)
+    prepared = steady.expressions([compiler.query.where], values=True)
+    return Template(Produce(compiler), plan, sql_hash, constants, terms, before, prepared)
 
 
 def _repeatable(spelt: list[str]) -> bool:
