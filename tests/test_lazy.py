@@ -374,6 +374,33 @@ def test_lookups_may_change_under_a_queryset_that_is_kept() -> None:
     assert kept.all().cache().get(title="x") == one
 
 
+def test_instances_that_are_not_saved() -> None:
+    """One that is not in the database is refused, whatever other key a relation refers to."""
+    lazy.audit.clear()  # it would ask Django
+    toy = m.Toy.objects.create(code="a")
+    part = m.ToyPart.objects.create(toy=toy)
+    for _ in range(3):
+        assert list(m.ToyPart.objects.filter(toy=toy)) == [part]
+        with pytest.raises(ValueError, match="must be saved"):
+            m.ToyPart.objects.filter(toy=m.Toy(code="a"))
+    toy.delete()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="must be saved"):
+            m.ToyPart.objects.filter(toy=toy)
+
+
+@pytest.mark.parametrize("key", [None, (1, None)])
+def test_instances_whose_key_lacks_a_part(monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    """So is one of whose composite key a part is not set."""
+    lazy.audit.clear()
+    toy = m.Toy.objects.create(code="a")
+    for _ in range(3):
+        m.ToyPart.objects.filter(toy=toy)
+    monkeypatch.setattr(m.Toy, "_get_pk_val", lambda self, meta=None: key)
+    with pytest.raises(ValueError, match="must be saved"):
+        m.ToyPart.objects.filter(toy=toy)
+
+
 def test_copies() -> None:
     """Pickling and copying give querysets that work without what was remembered."""
     one = post(title="x", views=1)

@@ -126,7 +126,12 @@ def _referred(model: Any, name: str, value: Any) -> tuple[Any, ...]:
         found = _target(model, name)
         _targets.set((model, name), found)
     owner, attname = found
-    if owner is None or not isinstance(value, owner) or attname not in value.__dict__:
+    if (
+        owner is None
+        or not isinstance(value, owner)
+        or attname not in value.__dict__
+        or not value._is_pk_set()  # Django refuses it, whichever attribute is compared
+    ):
         raise _Unspelt
     key = value.__dict__[attname]
     if type(key) not in EXACT or key is None:
