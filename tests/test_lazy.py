@@ -290,6 +290,68 @@ def test_a_query_that_is_out_is_nobodys() -> None:
         assert [item.title for item in m.Post.objects.filter(views=1)] == ["x"]
 
 
+def leaf(query: Any, value: Any) -> Any:
+    """The lookup of a query, or of one inside of it, that compares with a value."""
+    stack = [query.where]
+    while stack:
+        node = stack.pop()
+        if getattr(node, "rhs", None) == value:
+            return node
+        stack += getattr(node, "children", ())
+        inside = getattr(getattr(node, "lhs", None), "query", None)
+        stack += [inside.where] if inside is not None else []
+    raise AssertionError(f"nothing is compared with {value!r}")
+
+
+CHANGED_IN_PLACE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "a value": (
+        lambda: m.Post.objects.filter(views__gte=0),
+        lambda query: setattr(leaf(query, 0), "rhs", 7),
+    ),
+    "below a negation": (
+        lambda: m.Post.objects.exclude(Q(views__gte=9) | Q(title="y")),
+        lambda query: setattr(leaf(query, 9), "rhs", 0),
+    ),
+    "a list": (
+        lambda: m.Post.objects.filter(views__in=[1, 2]),
+        lambda query: leaf(query, [1, 2]).rhs.remove(1),
+    ),
+    "an annotation": (
+        lambda: m.Post.objects.annotate(n=Count("tags")).values_list("n", flat=True),
+        lambda query: query.annotations["n"].source_expressions.__setitem__(0, Value(1)),
+    ),
+    "a query inside": (
+        lambda: m.Post.objects.exclude(tags__name="x"),
+        lambda query: setattr(leaf(query, "x"), "rhs", "a"),
+    ),
+}
+
+
+@pytest.mark.parametrize("more", [True, False])
+@pytest.mark.parametrize(("make", "change"), CHANGED_IN_PLACE.values(), ids=list(CHANGED_IN_PLACE))
+def test_a_part_of_a_query_that_is_out_is_nobodys(
+    make: Callable[[], Any], change: Callable[[Any], Any], more: bool
+) -> None:
+    """Nor does a change inside of what the query is made of reach anybody else's."""
+    one = post(title="x", views=1)
+    one.tags.set([])
+    other = post(title="z", views=2)
+    other.tags.add(m.Tag.objects.create(name="a"))
+    with override_settings(CACHEOPS={}):
+        expected = list(make().order_by("pk"))
+        changed = make().order_by("pk")
+        change(changed.query)
+        wrong = list(changed)
+    assert wrong != expected
+    for _ in range(4):
+        mine = make().order_by("pk")
+        if more:
+            mine = mine.extra()  # no step that is remembered
+        change(mine.query)
+        assert list(mine) == wrong
+        assert list(make().order_by("pk")) == expected
+
+
 def test_arguments_may_change_later() -> None:
     """A list or an instance that changes after the call changes nothing."""
     one = post(title="x", views=1)

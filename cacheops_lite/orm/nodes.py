@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from django.db.models.lookups import UUIDTextMixin
+from django.db.models.expressions import BaseExpression, Col
+from django.db.models.lookups import Lookup, UUIDTextMixin
 from django.db.models.sql.query import Query
+from django.db.models.sql.where import WhereNode
 
 from . import steady, walk
 
 _serials = count(1)
+#: Not narrowed by type checkers: the stubs know less of it than we use.
+_COL: Any = Col
 
 
 def lasting(query: Any) -> bool:
@@ -73,4 +77,47 @@ class Node:
         """A query as the steps would have left it."""
         if self.root:
             return Query(self.query.model)
-        return self.query.chain() if self.chains else self.query.clone()
+        query = self.query.chain() if self.chains else self.query.clone()
+        _part(query)
+        return query
+
+
+# -- what a query that leaves this package is made of --------------------------------------------
+
+
+def _part(query: Any) -> None:
+    """Have a clone share no lookup and no annotation: somebody may change them in place."""
+    query.where.children = [_copied(child) for child in query.where.children]
+    if query.annotations:
+        query.annotations = {name: _copied(one) for name, one in query.annotations.items()}
+
+
+def _copied(node: Any) -> Any:
+    kind = type(node)
+    made: Any
+    if kind is _COL or node is None:  # most of what lookups compare, and no part of another is
+        return node
+    if kind is WhereNode:
+        made = WhereNode([_copied(child) for child in node.children], node.connector, node.negated)
+        made.resolved = node.resolved
+        return made
+    if isinstance(node, Query):
+        made = node.clone()
+        _part(made)
+        return made
+    if not isinstance(node, BaseExpression):
+        return node
+    if isinstance(node, Lookup) and type(node.lhs) is _COL:  # without asking what it is made of
+        made = object.__new__(kind)
+        made.__dict__.update(node.__dict__)
+        made.rhs = node.rhs[:] if type(node.rhs) is list else _copied(node.rhs)
+        return made
+    getattr(node, "identity", None)  # costly to find out; known to all copies from here on
+    made = node.copy()
+    sources = made.get_source_expressions()
+    copies = [_copied(source) for source in sources]
+    if any(copy is not source for copy, source in zip(copies, sources, strict=True)):
+        made.set_source_expressions(copies)
+    if type(getattr(made, "rhs", None)) is list:
+        made.rhs = made.rhs[:]
+    return made
