@@ -531,6 +531,62 @@ def test_querysets_of_ones_own() -> None:
         assert list(manager(Changes).filter(views=1)) == []
 
 
+class Counts(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made.flag = 5
+        return made
+
+
+class Kept:
+    """A data descriptor: keeps what is set elsewhere than ``__dict__`` does."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else instance.__dict__["kept_hints"]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__["kept_hints"] = value
+        instance.__dict__["flag"] = 5
+
+
+def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    made = object.__new__(cls)
+    made.flag = 5
+    return made
+
+
+def set_all(self: Any, name: str, value: Any) -> None:
+    object.__setattr__(self, name, value)
+    object.__setattr__(self, "flag", 5)
+
+
+def get_all(self: Any, name: str) -> Any:
+    return 5 if name == "flag" else object.__getattribute__(self, name)
+
+
+OWN_WAYS: dict[str, Any] = {
+    "__new__": type("New", (QuerySet,), {"__new__": new}),
+    "__setattr__": type("Sets", (QuerySet,), {"__setattr__": set_all}),
+    "__getattribute__": type("Gets", (QuerySet,), {"__getattribute__": get_all}),
+    "of its metaclass": Counts("Made", (QuerySet,), {}),
+    "descriptor": type("Keeps", (QuerySet,), {"_hints": Kept()}),
+    "descriptor of a mixin": type("Mixed", (type("Mixin", (), {"_db": Kept()}), QuerySet), {}),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_WAYS.values(), ids=list(OWN_WAYS))
+def test_querysets_that_are_made_in_a_way_of_their_own(kind: Any) -> None:
+    """What a class does when a queryset is made, or an attribute is set, is done."""
+    one = post(title="x", views=1)
+    manager: Any = Manager.from_queryset(kind)()
+    manager.model = m.Post
+    for _ in range(3):
+        assert manager.all().flag == 5
+        assert manager.filter(views=1).order_by("title").flag == 5
+        assert list(manager.filter(views=1)) == [one]
+        assert manager.get(views=1) == one
+
+
 def test_managers_of_ones_own() -> None:
     """What a manager's ``get_queryset`` adds is a step like any other."""
     m.Note.objects.create(text="a")

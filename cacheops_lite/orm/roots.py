@@ -24,6 +24,7 @@ _FRESH = {"_result_cache": None, "_prefetch_done": False, "_defer_next_filter": 
 _TAKEN = {"model", "_db", "_hints", "_query", "_sticky_filter", "_for_write", "_fields",
           "_prefetch_related_lookups", "_known_related_objects", "_iterable_class"}  # fmt: skip
 _LATER = {"_fetch_mode", "_cloning_enabled"}
+_SET = {*_FRESH, *_TAKEN, *_LATER, "_cacheops", "_cacheops_node"}
 
 #: Methods that write, or that only end in others: a queryset class may have its own.
 _FREE = frozenset(
@@ -93,14 +94,35 @@ def _root(kind: Any, model: Any) -> Node | str:
 
 def _ordinary(kind: Any) -> bool:
     """Whether a queryset class has Django's own methods (ours, once installed)."""
-    return all(
-        getattr(kind, name) is getattr(QuerySet, name)
-        for name in vars(QuerySet)
-        if name not in _FREE and callable(getattr(QuerySet, name))
-    ) and all(
-        next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
-        is vars(QuerySet)[name]
-        for name in ("query", "db", "ordered", "_query")
+    return (
+        all(
+            getattr(kind, name) is getattr(QuerySet, name)
+            for name in vars(QuerySet)
+            if name not in _FREE and callable(getattr(QuerySet, name))
+        )
+        and all(
+            next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+            is vars(QuerySet)[name]
+            for name in ("query", "db", "ordered", "_query")
+        )
+        and _made_plainly(kind)
+    )
+
+
+def _made_plainly(kind: Any) -> bool:
+    """Whether making one, and setting what we set, does nothing else."""
+    return (
+        type(kind).__call__ is type.__call__
+        and all(
+            getattr(kind, name) is getattr(object, name)
+            for name in ("__new__", "__setattr__", "__getattribute__")
+        )
+        and not any(
+            hasattr(type(thing), "__set__")
+            for base in kind.__mro__
+            for name, thing in vars(base).items()
+            if name in _SET
+        )
     )
 
 
