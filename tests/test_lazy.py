@@ -31,7 +31,7 @@ from django.db.models.lookups import Exact
 from django.test import override_settings
 from django.test.utils import register_lookup
 
-from cacheops_lite.orm import lazy
+from cacheops_lite.orm import lazy, reads
 from cacheops_lite.orm.spelling import spell
 
 from . import models as m
@@ -461,6 +461,31 @@ def test_instances_whose_key_lacks_a_part(monkeypatch: pytest.MonkeyPatch, key: 
     monkeypatch.setattr(m.Toy, "_get_pk_val", lambda self, meta=None: key)
     with pytest.raises(ValueError, match="must be saved"):
         m.ToyPart.objects.filter(toy=toy)
+
+
+@pytest.mark.parametrize("value", [datetime.date(2024, 1, 1), "2024-01-01 00:00", "2024-01-01"])
+def test_moments_without_a_zone(value: Any) -> None:
+    """Django's warning of one comes at every call, so that making it an error finds them all."""
+    lazy.audit.clear()  # it would ask Django, who would warn
+    reads.audit.clear()
+    moment = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    one = post(title="x", created=moment)
+    asked: list[Callable[[], Any]] = [
+        lambda: m.Post.objects.filter(created__gte=value).get(),
+        lambda: m.Post.objects.filter(Q(created__range=(value, value)) | Q(views=7)).get(),
+        lambda: m.Post.objects.filter(created__in=[value]).get(),
+        lambda: m.Post.objects.get(created=value),
+        lambda: m.Post.objects.get(created=value, views=0),
+        lambda: m.Author.objects.exclude(posts__created__gt=value).get().posts.get(),
+    ]
+    for _ in range(4):
+        for read in asked:
+            with pytest.warns(RuntimeWarning, match="naive datetime"):
+                assert read() == one
+            assert m.Post.objects.filter(created__gte=moment).get() == one
+    with override_settings(USE_TZ=False):
+        m.Post.objects.filter(created__gte=value)
+        assert is_lazy(m.Post.objects.filter(created__gte=value))
 
 
 def test_copies() -> None:
