@@ -236,14 +236,14 @@ class Cased(Transform):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.function = {"a": "UPPER", "b": "LOWER"}[who.get()]
+        self.function = {"a": "UPPER", "b": "MD5"}[who.get()]
 
 
 CASED: dict[str, Callable[[], Any]] = {
     "filter": lambda: texts(m.Post.objects.filter(title__cased="A:X")),
     "count": lambda: m.Post.objects.filter(title__cased="A:X").count(),
     "get": lambda: get_text(m.Post.objects, title__cased="A:X"),
-    "F": lambda: texts(m.Post.objects.filter(title=F("title__cased"))),
+    "F": lambda: texts(m.Post.objects.filter(title__iexact=F("title__cased"))),
     "annotate": lambda: sorted(m.Post.objects.annotate(c=F("title__cased")).values_list("c")),
     "values_list": lambda: sorted(m.Post.objects.values_list("title__cased")),
     "values": lambda: sorted(map(str, m.Post.objects.values("title__cased"))),
