@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -239,6 +241,71 @@ class Words(models.TextField):
 class Price(models.Model):
     amount = Cents(null=True, blank=True)
     labels = Words(null=True, blank=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class Hashed(models.CharField):
+    """Kept as its hash, which nothing leads back from: found by the plain text."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value and hashlib.sha256(str(value).encode()).hexdigest()[:20]
+
+
+class Prefixed(models.CharField):
+    """Every value that goes in is given one more letter."""
+
+    def to_python(self, value: Any) -> Any:
+        return value and f"p{value}"
+
+
+class Negated(models.IntegerField):
+    """Kept with the other sign, and shown as it is kept."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return None if value is None else -int(value)
+
+
+class Masked(models.CharField):
+    """Shows the end of what is kept."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value and f"****{value[-1:]}"
+
+
+class Later(models.DateField):
+    """Kept as the day after, and shown as it is kept."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value and super().get_prep_value(value) + datetime.timedelta(days=1)
+
+
+class Secret(models.Model):
+    """What is shown of a row is not what finds it, nor what is kept."""
+
+    token = Hashed(max_length=50, null=True)
+    word = Prefixed(max_length=50, null=True)
+    number = Negated(null=True)
+    card = Masked(max_length=50, null=True)
+    day = Later(null=True)
+    note = models.CharField(max_length=50, default="", blank=True)
+
+
+class Vault(models.Model):
+    """Its own key, and another one that relations go by, are kept otherwise than shown."""
+
+    id = Negated(primary_key=True)
+    code = Hashed(max_length=50, unique=True)
+    name = models.CharField(max_length=50, default="", blank=True)
+
+
+class Coin(models.Model):
+    """Points at a vault by both of its keys; plain Django gives it none that is there."""
+
+    vault = models.ForeignKey(Vault, on_delete=models.CASCADE, null=True, db_constraint=False)
+    place = models.ForeignKey(
+        Vault, on_delete=models.CASCADE, null=True, db_constraint=False, to_field="code",
+        related_name="placed",
+    )  # fmt: skip
     name = models.CharField(max_length=50, default="", blank=True)
 
 

@@ -28,7 +28,8 @@ HOUSE: dict[str, list[str]] = {
     ).split(),
     "wiring": "signals counters pulse given prefixes profiles conf store engine".split(),
     "orm": (
-        "orm.own_cursor orm.folding orm.collations orm.values orm.ranges orm.comparisons orm.tables orm.walk orm.steady orm.volatile "
+        "orm.own_cursor orm.folding orm.collations orm.texts orm.values orm.unconverted orm.ranges "
+        "orm.comparisons orm.tables orm.walk orm.steady orm.volatile "
         "orm.unread orm.where orm.joins orm.levels orm.dynamic orm.conditions "
         "orm.spelling orm.nodes orm.roots orm.lazy "
         "orm.fingerprint orm.shapes orm.build orm.rows orm.statements orm.templates "
@@ -65,6 +66,7 @@ LAZY = {
 
 #: Who else may import django.conf, and the settings, all Django's own, that it may read there.
 DJANGO_SETTINGS = {
+    "orm.texts": {"USE_TZ"},
     "orm.values": {"USE_TZ"},
     "orm.fingerprint": {"USE_TZ"},
     "functions.responses": {"SESSION_COOKIE_NAME", "USE_I18N", "USE_TZ"},

@@ -337,7 +337,7 @@ def other_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     """For changing what the fields of words make of what is in the database."""
 
     def forget() -> None:
-        values._kind.cache_clear()
+        values._nature.cache_clear()
         values._class_overrides.cache_clear()
 
     forget()

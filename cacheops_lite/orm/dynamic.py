@@ -80,6 +80,8 @@ class _Finder:
                 break  # several columns in the SQL, one in the row
             if type(expression) is not Col or not values.usable(expression.target):
                 continue
+            if any(map(values.converts, (expression.target, expression.output_field))):
+                continue  # the rows show something else than what the tables are joined by
             column = (expression.alias, str(expression.target.column))
             if values.kind(expression.output_field) == values.kind(expression.target):
                 shown.setdefault(column, index)

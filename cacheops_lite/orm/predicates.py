@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from . import unconverted
 from .ranges import FALSE, TRUE, Row
 
 logger = logging.getLogger("cacheops_lite")
@@ -53,15 +54,18 @@ def of(fields: Any) -> tuple[str, ...]:
     return getattr(fields, "predicates", ())
 
 
-def answers(model: Any, names: Iterable[str], alias: str, values: dict[str, Any]) -> dict[str, str]:
-    """The columns of a row, given its values by attribute name."""
+def answers(
+    model: Any, names: Iterable[str], connection: Any, values: dict[str, Any]
+) -> dict[str, str]:
+    """The columns of a row, given its values, as they are stored, by attribute name."""
     found = {}
     for name in names:
         owner, predicate = _known[model._meta.db_table][name]
         # In the order in which the model takes them; those of its parents are deferred.
-        given = [f.attname for f in owner._meta.concrete_fields if f.attname in values]
+        given = [field for field in owner._meta.concrete_fields if field.attname in values]
         try:
-            obj = owner.from_db(alias, given, [values[name] for name in given])
+            shown = [unconverted.shown(one, values[one.attname], connection) for one in given]
+            obj = owner.from_db(connection.alias, [field.attname for field in given], shown)
             found[name] = TRUE if predicate(obj) else FALSE
         except Exception:
             logger.exception("cacheops_lite: %s failed; it counts as a yes", predicate)

@@ -13,7 +13,7 @@ from django.db.models.sql.query import Query
 
 from .. import conf
 from ..core.memo import Recent
-from . import predicates, values
+from . import predicates, unconverted, values
 from .matching import is_plain_key, key_of, same_rows_again, single_table
 from .pending import open_transaction, pending
 from .ranges import Row
@@ -29,6 +29,8 @@ class Lookup:
         self.fields = dict(fields)
         self.predicates = predicates.of(fields)
         self.limit = conf.current().lookup_limit
+        #: Whether rows cannot be found again by the keys that are read: what is stored is another.
+        self.keys_differ = any(map(values.converts, model._meta.pk_fields))
         #: Whether the database was asked: a key may tell all that is wanted of its row.
         self.looked = False
 
@@ -52,6 +54,9 @@ class Lookup:
         sure = same_rows_again(plain)
         if sure and single_table(plain):
             return self._run(plain, lock=True, changes_keys=changes_keys)
+        narrowing = not (sure and self.connection.vendor == "sqlite")
+        if narrowing and self.keys_differ:
+            return None
         inner = plain
         inner.clear_select_clause()
         inner.distinct = False
@@ -59,7 +64,7 @@ class Lookup:
         outer: Any = Query(self.model)
         outer.add_filter("pk__in", inner)
         found = self._run(outer, lock=True, changes_keys=changes_keys)
-        if found is not None and not (sure and self.connection.vendor == "sqlite"):
+        if found is not None and narrowing:
             query.clear_where()
             query.add_filter("pk__in", list(found))
         return found
@@ -68,6 +73,8 @@ class Lookup:
         """Rows by primary key, after the statement (which holds their locks by now)."""
         if not pks:
             return {}
+        if self.keys_differ:
+            return None
         if len(pks) == 1 and is_plain_key(self.model._meta.pk, pks[0]):
             read = self.statement(pks[0], lock="")
             return self.rows_of(read, lambda: self._found(read, pks[0]))
@@ -135,6 +142,7 @@ class Lookup:
         query.clear_select_clause()
         query.distinct = False
         query.add_fields([field.attname for field in self.selected()])
+        unconverted.select(query)
 
     def selected(self) -> list[Any]:
         """The fields that are asked for: the primary key's first."""
@@ -150,13 +158,12 @@ class Lookup:
             field.column: text
             for field, value in zip(selected, row, strict=False)
             if field.column in self.fields
-            and (text := values.text(field, value)) is not None
+            and (text := values.text(field, value, prepared=True)) is not None
             and (field.column not in texts or _kept_as(text, row[texts[field.column]]))
         }
         if self.predicates:
             given = {field.attname: value for field, value in zip(selected, row, strict=False)}
-            alias = self.connection.alias
-            known |= predicates.answers(self.model, self.predicates, alias, given)
+            known |= predicates.answers(self.model, self.predicates, self.connection, given)
         return Row(self.fields, known)
 
     def _run(self, query: Any, *, lock: bool, changes_keys: bool) -> dict[Any, Row] | None:

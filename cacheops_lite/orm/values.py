@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
 from django.db import connections, models
-from django.utils import timezone as django_timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from .. import conf
-from . import collations
-from .folding import fold, known_collation
+from . import collations, texts
+from .folding import known_collation
 
 #: The text of NULL; no value is spelt in upper case.
 NULL: Final = "NULL"
@@ -81,62 +76,74 @@ def kind(field: Any) -> str | None:
 
     Columns of one kind that the database calls equal have the same text.
     """
-    name = _kind(field)
+    name = _nature(field).kind
     # A connection with a zone of its own stores local times, where an hour of autumn is double.
     if name == "datetime" and settings.USE_TZ and _local_storage():
         return None
     return name
 
 
+def converts(field: Any) -> bool:
+    """Whether a value of ``field`` in Python may be another than the one in the database.
+
+    So it is where a class from outside Django prepares values or reads them in its own way: what
+    an instance holds, or a row of a result, then does not say what is stored. What is stored, and
+    what a lookup has prepared, say it.
+    """
+    return _nature(field).converts
+
+
+class _Nature(NamedTuple):
+    """What follows from the definition of a field alone."""
+
+    kind: str | None
+    #: Says how the column is stored; ``None`` if that is not known.
+    bearer: Any
+    converts: bool
+
+
 @lru_cache(maxsize=4096)
-def _kind(field: Any) -> str | None:
-    """What follows from the definition of the field alone."""
-    field = _bearer(field)
-    if field is None or _overrides(field, _TOUCHES_EQUALITY) or _reads_otherwise(field):
-        return None
-    name = next((name for cls, name in _KINDS if isinstance(field, cls)), None)
-    collation = getattr(field, "db_collation", None)
+def _nature(field: Any) -> _Nature:
+    bearers = list(_bearers(field))
+    bearer = bearers[-1]
+    own = bearer is None or any(
+        _overrides(one, _CONVERTS) or hasattr(one, "from_db_value") for one in bearers
+    )
+    if bearer is None or _overrides(bearer, _TOUCHES_EQUALITY):
+        return _Nature(None, bearer, own)
+    name = next((name for cls, name in _KINDS if isinstance(bearer, cls)), None)
+    collation = getattr(bearer, "db_collation", None)
     if collation and not known_collation(collation):
-        return None
+        name = None
     # SQLite keeps a decimal as a double, which tells no more than 15 digits apart.
-    if name == "decimal" and not 0 < (getattr(field, "max_digits", None) or 0) <= 15:
-        return None
-    return name
-
-
-def _reads_otherwise(field: Any) -> bool:
-    """Whether rows may show something else than what finds them: old values are read from rows."""
-    if not hasattr(field, "from_db_value"):
-        return False
-    try:
-        null = field.from_db_value(None, None, None)
-    except Exception:
-        return True
-    return null is not None or not _overrides(field, _PREPARES)
+    if name == "decimal" and not 0 < (getattr(bearer, "max_digits", None) or 0) <= 15:
+        name = None
+    return _Nature(name, bearer, own)
 
 
 def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
     """Spell ``value`` of ``field``; None when that cannot be done.
 
     ``value`` is what a user gives to ``filter()``, what an instance holds or what was loaded;
-    ``prepared`` says that the field's ``get_prep_value()`` was applied already, as in a lookup.
+    ``prepared`` says that it is what the database is given, as in a lookup, or what it gave, as
+    in a column that is `unconverted`. Of fields that convert only those can be spelt.
     """
+    _, bearer, converting = _nature(field)
+    if converting and not prepared:
+        return None
     if value is None:
         return NULL
     if hasattr(value, "resolve_expression"):
         return None
     name = kind(field)
-    if name is None:
+    if name is None or (converting and not texts.is_plain(name, value)):
         return None
-    bearer = _bearer(field)
     if prepared and name in _MOMENTS and isinstance(value, str):
         return None  # no field has seen it: the database reads it in a zone and a format of its own
     try:
         if isinstance(value, models.Model):
             value = getattr(value, bearer.attname)
-        if not prepared and _overrides(bearer, _PREPARES):
-            value = bearer.get_prep_value(value)
-        return NULL if value is None else _SPELLERS[name](bearer, value)
+        return NULL if value is None else texts.SPELLERS[name](bearer, value)
     except Exception:
         # A value that the field does not accept: whatever the database made of it is unknown.
         return None
@@ -145,21 +152,28 @@ def text(field: Any, value: Any, *, prepared: bool = False) -> str | None:
 _MOMENTS: Final = frozenset({"date", "datetime", "time", "duration"})
 #: Kinds of which the column of a database may keep or compare something else.
 _ASKED: Final = _MOMENTS | {"text"}
-_PREPARES: Final = frozenset({"get_prep_value", "to_python"})
+#: What makes of a value what is stored, and of that what is shown.
+_CONVERTS: Final = frozenset({"from_db_value", "get_prep_value", "to_python"})
 
 
-def _bearer(field: Any) -> Any:
-    """The field that says how the column is stored: the target of a relation, the output."""
+def _bearers(field: Any) -> Iterator[Any]:
+    """``field`` and what stands behind it, to what says how the column is stored.
+
+    That is the target of a relation, or the output; ``None`` where it is not known.
+    """
     for _ in range(16):
+        yield field
         if getattr(field, "generated", False):
             field = field.output_field
         elif getattr(field, "remote_field", None) is not None:
             if not isinstance(field, models.ForeignKey) or _overrides(field, _TOUCHES_EQUALITY):
-                return None
+                break
             field = field.target_field
         else:
-            return field if isinstance(field, models.Field) else None
-    return None
+            if not isinstance(field, models.Field):
+                break
+            return
+    yield None
 
 
 def _overrides(field: Any, names: frozenset[str]) -> bool:
@@ -203,87 +217,3 @@ def _columns() -> dict[tuple[str, str], list[Any]]:
 
 def _local_storage() -> bool:
     return any(config.get("TIME_ZONE") for config in connections.settings.values())
-
-
-def _bool(field: Any, value: Any) -> str:
-    return "1" if models.BooleanField.to_python(field, value) else "0"
-
-
-def _int(field: Any, value: Any) -> str:
-    return str(int(value))
-
-
-def _text(field: Any, value: Any) -> str | None:
-    return fold(value if isinstance(value, str) else str(value))
-
-
-def _decimal(field: Any, value: Any) -> str | None:
-    number = models.DecimalField.to_python(field, value)
-    if not isinstance(number, Decimal) or not number.is_finite():
-        return None
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    significant = "".join(map(str, digits)).lstrip("0")
-    stripped = significant.rstrip("0")
-    if not stripped:
-        return "0"
-    exponent += len(significant) - len(stripped)
-    # What the column cannot hold is rounded on its way, nobody but the database knows how.
-    if -exponent > field.decimal_places or len(stripped) + max(exponent, 0) > field.max_digits:
-        return None
-    return format(Decimal((sign, tuple(map(int, stripped)), exponent)), "f")
-
-
-def _date(field: Any, value: Any) -> str:
-    day = models.DateField.to_python(field, value)
-    assert isinstance(day, date)
-    return day.isoformat()
-
-
-def _datetime(field: Any, value: Any) -> str | None:
-    if isinstance(value, str):
-        value = parse_datetime(value) or parse_date(value)
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001
-    if settings.USE_TZ:
-        if django_timezone.is_naive(value):
-            value = django_timezone.make_aware(value, django_timezone.get_default_timezone())
-        value = value.astimezone(UTC).replace(tzinfo=None)
-    elif django_timezone.is_aware(value):
-        return None
-    return value.replace(fold=0).isoformat(" ")  # type: ignore[no-any-return]
-
-
-def _time(field: Any, value: Any) -> str | None:
-    moment = models.TimeField.to_python(field, value)
-    assert isinstance(moment, time)
-    return None if moment.tzinfo else moment.isoformat()
-
-
-def _duration(field: Any, value: Any) -> str:
-    return str(models.DurationField.to_python(field, value) // timedelta(microseconds=1))
-
-
-def _uuid(field: Any, value: Any) -> str:
-    return str(models.UUIDField.to_python(field, value).hex)
-
-
-def _ip(field: Any, value: Any) -> str:
-    address = ip_address(str(value).strip().removesuffix("/32").removesuffix("/128"))
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.compressed
-
-
-_SPELLERS: Final[dict[str, Callable[[Any, Any], str | None]]] = {
-    "bool": _bool,
-    "int": _int,
-    "text": _text,
-    "decimal": _decimal,
-    "date": _date,
-    "datetime": _datetime,
-    "time": _time,
-    "duration": _duration,
-    "uuid": _uuid,
-    "ip": _ip,
-}
