@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any, Final
 
 from . import values
@@ -27,7 +27,18 @@ _MOMENTS: Final = frozenset({"date", "datetime", "time"})
 #: Significant digits of a rounded number.
 DIGITS: Final = 3
 #: In the microseconds in which durations are spelt.
-_MINUTE: Final = Decimal(60_000_000)
+_MINUTE: Final = 60_000_000
+_NOTHING: Final = Decimal(0)
+#: Places before and behind the point: no column that is understood has as many.
+_MOST: Final = 50
+#: Whether upwards -> how limits are moved, which loses nothing, and how they are rounded.
+_CONTEXTS: Final = {
+    upwards: tuple(
+        Context(prec, rounding, Emin=-999, Emax=999, capitals=1, clamp=0, flags=[], traps=[])
+        for prec in (4 * _MOST, DIGITS)
+    )
+    for upwards, rounding in ((True, ROUND_CEILING), (False, ROUND_FLOOR))
+}
 
 
 def base(column: str) -> str:
@@ -53,37 +64,34 @@ def condition(field: Any, operator: str, value: Any) -> str | None:
 def _limit(kind: str, field: Any, operator: str, value: Any) -> str | None:
     upwards = operator[0] == "<"
     if kind == "decimal":
-        if not _is_number(value):
+        if not isinstance(value, (Decimal, int)):
             return None
         # A limit need not fit the column; nor need a stored number (SQLite keeps more digits than
         # the column shows), so the limit moves out by one unit of the last place.
-        unit = Decimal(1).scaleb(-(getattr(field, "decimal_places", None) or 0))
-        return _rounded(Decimal(str(value)) + (unit if upwards else -unit), upwards)
+        places = getattr(field, "decimal_places", None) or 0
+        return _rounded(Decimal(value), upwards, Decimal((0, (1,), -places)))
     text = values.text(field, value, prepared=True)
     if text is None or text == values.NULL:
         return None
     if kind == "duration":
-        return _stepped(Decimal(text), _MINUTE, upwards)
+        return str((int(text) + (_MINUTE - 1 if upwards else 0)) // _MINUTE * _MINUTE)
     if kind == "int":
         return _rounded(Decimal(text), upwards)
     return _full_hour(text, upwards) if kind == "datetime" else text
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return Decimal(str(value)).is_finite()
-    except ArithmeticError:
-        return False
+def _rounded(number: Decimal, upwards: bool, margin: Decimal = _NOTHING) -> str | None:
+    """A number moved out by a margin, then to few digits; ``None`` if no column has such numbers.
 
-
-def _rounded(number: Decimal, upwards: bool) -> str:
-    return _stepped(number, Decimal(1).scaleb(number.adjusted() - DIGITS + 1), upwards)
-
-
-def _stepped(number: Decimal, step: Decimal, upwards: bool) -> str:
-    if number:
-        number = (number / step).to_integral_value(ROUND_CEILING if upwards else ROUND_FLOOR) * step
-    return format(number.normalize() + 0, "f")
+    In contexts of our own: what the caller's rounds or traps has nothing to do with our limits.
+    """
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -_MOST or number.adjusted() > _MOST:
+        return None
+    exact, rounding = _CONTEXTS[upwards]
+    moved = exact.add(number, margin) if upwards else exact.subtract(number, margin)
+    found = rounding.plus(moved).normalize(rounding)
+    return format(found, "f") if found else "0"
 
 
 def _full_hour(text: str, upwards: bool) -> str | None:
