@@ -99,14 +99,15 @@ def redis_client(running_servers: None) -> Iterator[redis.Redis]:
 @pytest.fixture(autouse=True)
 def clean_cache(redis_client: redis.Redis) -> Iterator[None]:
     """Each test starts with an empty server and a cache that remembers nothing."""
-    from cacheops_lite.orm import lazy, reads
+    from cacheops_lite.orm import lazy, planning, reads
 
-    from .auditing import compare, compare_step
+    from .auditing import compare, compare_step, complain
 
     redis_client.flushdb()
     reset_cacheops()
     reads.audit[:] = [compare]
     lazy.audit[:] = [compare_step]
+    planning.audit[:] = [complain]
     # Any test may come across a step for the second time, so each one does.
     lazy.keep_at_once = True
     yield

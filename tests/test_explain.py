@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.db.models import Count
 from django.db.models.functions import Now
 from django.test import override_settings
+
+from cacheops_lite.orm import conditions, planning
 
 from . import models as m
 
@@ -47,6 +51,34 @@ def test_reasons(make: Any, why: str) -> None:
     told = make().cache_explain()
     assert not told.cacheable
     assert why in told.reason.lower()
+
+
+def test_an_analysis_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of ours is logged once, and the query is answered by the database."""
+
+    def broken(*args: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(conditions, "analyse", broken)
+    tags = m.Tag.objects.filter(name="x").cache()
+    with pytest.raises(ZeroDivisionError):
+        list(tags.all())  # the suite is told
+    monkeypatch.setattr(planning, "audit", [])
+    m.Tag.objects.create(name="x")
+    for number in range(1, 4):
+        assert len(tags.all()) == tags.count() == number
+        assert tags.aggregate(n=Count("pk")) == {"n": number}
+        assert tags.exists()
+        assert tags.order_by("pk")[:1].get().name == "x"
+        assert "ZeroDivisionError" in tags.cache_explain().reason
+        m.Tag.objects.create(name="x")
+    (record,) = [one for one in caplog.records if "could not be analysed" in one.message]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError
+    monkeypatch.undo()
+    assert tags.all().cache_explain().cacheable
 
 
 def test_reason_in_a_transaction() -> None:

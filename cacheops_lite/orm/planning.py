@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -35,6 +38,14 @@ class Attempt(NamedTuple):
     sql: str = ""
     params: tuple[Any, ...] = ()
 
+
+logger = logging.getLogger("cacheops_lite")
+
+#: Called with each error of an analysis: the switch by which tests are told.
+audit: list[Callable[[Exception], None]] = []
+#: What was logged already: the error, and where it came from.
+_failures: set[tuple[str, str, int]] = set()
+conf.on_reset(_failures.clear)
 
 _plans: Sized[bytes, Plan] = Sized(4096, templates.parts)
 #: Plans under the names that keys carry; not kept where a prefix function decides at each call.
@@ -84,10 +95,27 @@ def plan_compiler(
             return Attempt(compiler, None, "the database does not tell its collations")
         for memo, share in _memos:
             memo.size = share * conf.current().memo_size
-        plan = _make_plan(compiler, sql, digest)
+        try:
+            plan = _make_plan(compiler, sql, digest)
+        except Exception as error:
+            return Attempt(compiler, None, _failed(error))
         _plans.set(digest, plan)
     reason = plan.reason or refusals.read_refusal(using, plan.tables)
     return Attempt(compiler, plan, reason, sql_hash, sql, params)
+
+
+def _failed(error: Exception) -> str:
+    """Why a query is not cached whose analysis failed: it is the user's, and the error is ours."""
+    for check in audit:
+        check(error)
+    *_, place = traceback.extract_tb(error.__traceback__)
+    name = type(error).__qualname__
+    kind = (name, place.filename, place.lineno or 0)
+    if kind not in _failures:
+        _failures.add(kind)
+        logger.error("cacheops_lite: a query could not be analysed, and is not cached: please "
+                     "report this", exc_info=error)  # fmt: skip
+    return f"the analysis of the query failed ({name}); the log says where"
 
 
 def _make_plan(compiler: Any, sql: str, digest: bytes) -> Plan:

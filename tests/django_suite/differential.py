@@ -226,6 +226,7 @@ def _note_reasons(recorder: Recorder) -> None:
     planning.plan_compiler = planned
     reads.audit.append(check_quick)
     lazy.audit.append(check_step)
+    planning.audit.append(lambda error: recorder.said("", f"ANALYSIS: {error!r}"))
     lazy.keep_at_once = True
 
 
