@@ -17,7 +17,7 @@ from django.conf import settings
 DIGEST_SIZE = 16
 
 _PLAIN = frozenset({int, bool, float, type(None), decimal.Decimal, uuid.UUID})
-_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
+_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta)
 
 #: Rows are converted by Django's fields: another feature release may convert otherwise.
 _VERSION = f"{django.VERSION[0]}.{django.VERSION[1]}"
@@ -33,13 +33,22 @@ class Unspellable(Exception):
 def spell_param(value: Any) -> str:
     """One parameter as text: its type and its value, never one without the other.
 
-    Raises ``Unspellable``.
+    Raises ``Unspellable``, and nothing else.
     """
     kind = type(value)
     if kind is str:
         return f"s{len(value)}:{value}"
-    if kind in _PLAIN:
-        return f"{kind.__name__}:{value!r}"
+    try:
+        if kind in _PLAIN:
+            return f"{kind.__name__}:{value!r}"
+        return _spelt(kind, value)
+    except Unspellable:
+        raise
+    except Exception as error:  # an integer of very many digits; a class of somebody's
+        raise Unspellable(f"a parameter of type {_name(kind)}, which has no text") from error
+
+
+def _spelt(kind: type[Any], value: Any) -> str:
     if kind is bytes:
         return f"b{len(value)}:{value.hex()}"
     if isinstance(value, enum.Enum):
@@ -48,24 +57,33 @@ def spell_param(value: Any) -> str:
             return spell_param(str.__str__(value))
         if isinstance(value, int):
             return spell_param(int(value))
-        return f"{kind.__qualname__}={spell_param(value.value)}"
+        return f"{_name(kind)}={spell_param(value.value)}"
+    if isinstance(value, (datetime.datetime, datetime.time)) and value.tzinfo is not None:
+        # A zone tells by its text what it likes; drivers send how far it is from UTC.
+        naive = value.replace(tzinfo=None)
+        return _lasting(f"{_name(kind)}:{naive!r}:{value.utcoffset()!r}", naive)
     if isinstance(value, _TEMPORAL):
-        return _lasting(f"{kind.__qualname__}:{value!r}", value)
+        return _lasting(f"{_name(kind)}:{value!r}", value)
     if isinstance(value, (list, tuple)):
         return f"{kind.__name__}[{','.join(map(spell_param, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{spell_param(k)}={spell_param(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (str, int, float, bytes)):
-        return f"{kind.__module__}.{kind.__qualname__}={spell_param(_plain(value))}"
+        return f"{_name(kind)}={spell_param(_plain(value))}"
     if isinstance(value, (bytearray, memoryview)):
         return f"{kind.__name__}:{bytes(value).hex()}"
     if hasattr(value, "obj") and kind.__module__.startswith(("psycopg", "django")):
         return f"{kind.__qualname__}({spell_param(value.obj)})"  # Json, Jsonb
     if hasattr(value, "adapted") and kind.__module__.startswith("psycopg2"):
         return f"{kind.__qualname__}({spell_param(value.adapted)})"
-    if kind.__module__.startswith(("psycopg.types.range", "psycopg._", "psycopg2._range")):
-        return _lasting(f"{kind.__qualname__}:{value!r}", value)
-    raise Unspellable(f"a parameter of type {kind.__module__}.{kind.__qualname__}")
+    if kind.__module__.startswith(("psycopg.types.range", "psycopg2._range")):
+        limits = [value.isempty, value.lower_inc, value.upper_inc, value.lower, value.upper]
+        return f"{_name(kind)}{spell_param(limits)}"
+    raise Unspellable(f"a parameter of type {_name(kind)}")
+
+
+def _name(kind: type[Any]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _plain(value: Any) -> Any:
@@ -101,9 +119,13 @@ def spell_field(field: Any) -> str:
     if model is not None and getattr(field, "name", None):
         token = f"{kind}@{model._meta.label}.{field.name}"
     else:
-        _, _, args, kwargs = field.deconstruct()
-        options = sorted(kwargs.items(), key=lambda item: item[0])
-        token = _lasting(f"{kind}{args!r}{options!r}", field)
+        try:
+            _, _, args, kwargs = field.deconstruct()
+            options = sorted(kwargs.items(), key=lambda item: item[0])
+            text = f"{kind}{args!r}{options!r}"
+        except Exception as error:
+            raise Unspellable(f"a field of type {kind}, which does not tell its options") from error
+        token = _lasting(text, field)
     key = id(field)
     _field_tokens[key] = (ref(field, lambda _: _field_tokens.pop(key, None)), token)
     return token
