@@ -80,6 +80,13 @@ SHAPES: dict[str, Callable[[m.Post], Any]] = {
     "values": lambda post: list(m.Post.objects.filter(title=post.title).values("pk", "title")),
     "count": lambda post: m.Post.objects.filter(title=post.title).count(),
     "exists": lambda post: m.Post.objects.filter(title=post.title).exists(),
+    "true or false": lambda post: list(
+        m.Post.objects.filter(published=False, author__name="Ann", title=post.title)
+    ),
+    "one that is neither": lambda post: m.Post.objects.get(pk=post.pk, published=False),
+    "false and not true": lambda post: list(
+        m.Post.objects.filter(published=False, title=post.title).exclude(published=True)
+    ),
     "foreign key": lambda post: m.Post.objects.get(pk=post.pk).category,
 }
 

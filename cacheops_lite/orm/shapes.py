@@ -202,7 +202,10 @@ def _leaf(kind: Any, leaf: Any, slots: list[Slot]) -> tuple[Any, ...] | None:
         return (*head, value) if of is bool else None
     if issubclass(kind, _IN):
         return _in(head, leaf, value, slots)
-    if of is bool or value is None:  # their SQL differs from that of other values
+    if value is None:
+        return (*head, value)
+    if of is bool:  # a part of the SQL with some databases, so queries with the other differ
+        slots.append(Slot(leaf, (value,), False))
         return (*head, value)
     if of in SCALARS:
         slots.append(Slot(leaf, (value,), issubclass(kind, _EXACT)))
@@ -231,6 +234,17 @@ def parameters(slots: Iterable[Slot], compiler: Any, connection: Any) -> list[An
     """The SQL parameters of the slots, as the compiler will make them."""
     found: list[Any] = []
     for slot in slots:
-        _, params = slot.leaf.process_rhs(compiler, connection)
-        found.extend(params)
+        if not _spoken(slot, connection):
+            _, params = slot.leaf.process_rhs(compiler, connection)
+            found.extend(params)
     return found
+
+
+def _spoken(slot: Slot, connection: Any) -> bool:
+    """Whether a truth value is in the words of the SQL: ``WHERE active``, not ``active = 1``."""
+    return (
+        type(slot.leaf.rhs) is bool
+        and issubclass(type(slot.leaf), lookups.Exact)
+        and getattr(slot.leaf.lhs, "conditional", False)
+        and connection.ops.conditional_expression_supported_in_where_clause(slot.leaf.lhs)
+    )

@@ -193,12 +193,17 @@ def _make(
     return Template(Produce(compiler), plan, sql_hash, constants, terms, before, prepared)
 
 
+_TRUTH = frozenset(map(fingerprint.spell_param, (False, True)))
+
+
 def _repeatable(spelt: list[str]) -> bool:
     """Whether a statement with these parameters can be run with others.
 
-    Those that look alike do not show in which order they stand. Where a function says whose tables
-    are meant (tenants), it may say so in the SQL, too.
+    Those that look alike do not show in which order they stand; but truth values are the same in
+    all queries of a shape. Where a function says whose tables are meant (tenants), it may say so in
+    the SQL, too.
     """
+    spelt = [one for one in spelt if one not in _TRUTH]
     return len(set(spelt)) == len(spelt) and isinstance(conf.current().prefix, str)
 
 
