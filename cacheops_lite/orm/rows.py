@@ -36,16 +36,29 @@ def replay(queryset: Any, compiler: Any, rows: Rows) -> list[Any]:
     return evaluate(queryset, compiler)
 
 
-#: Where a column stands, its converters, its expression: what ``get_converters`` tells.
-Converter = tuple[int, Any, Any]
+#: Where a column stands whose values are converted, and its expression.
+Converted = tuple[int, Any]
 
 
-def converted(row: Any, converters: Iterable[Converter], connection: Any) -> tuple[Any, ...]:
+def to_convert(compiler: Any, expressions: Iterable[Any]) -> tuple[Converted, ...]:
+    """What of ``expressions`` must be converted.
+
+    Not by which functions: those of a backend are bound to its connection, which is a thread's own
+    and would stay open as long as they are kept.
+    """
+    found = compiler.get_converters(expressions)
+    return tuple((place, expression) for place, (_, expression) in found.items())
+
+
+def converted(row: Any, columns: Iterable[Converted], connection: Any) -> tuple[Any, ...]:
     """A row as the driver gave it, converted as ``SQLCompiler.apply_converters`` does."""
     values = list(row)
-    for place, functions, expression in converters:
+    for place, expression in columns:
         value = values[place]
-        for function in functions:
+        for function in (
+            *connection.ops.get_db_converters(expression),
+            *expression.get_db_converters(connection),
+        ):
             value = function(value, expression, connection)
         values[place] = value
     return tuple(values)

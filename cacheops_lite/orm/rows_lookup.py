@@ -17,7 +17,7 @@ from . import predicates, unconverted, values
 from .matching import is_plain_key, key_of, same_rows_again, single_table
 from .pending import open_transaction, pending
 from .ranges import Row
-from .rows import Converter, converted
+from .rows import Converted, converted, to_convert
 
 
 class Lookup:
@@ -133,7 +133,7 @@ class Lookup:
     ) -> dict[Any, Row] | None:
         """The rows that ``fetch()`` gives of a statement; ``None`` if one has no form in Python."""
         rows = self._unless_formless(
-            lambda: (converted(row, read.converters, self.connection) for row in fetch())
+            lambda: (converted(row, read.converted, self.connection) for row in fetch())
         )
         return None if rows is None else {row[0]: self._row(row, read.texts) for row in rows}
 
@@ -261,10 +261,10 @@ def _kept_as(text: str, kept: str | None) -> bool:
 
 
 class Statement(NamedTuple):
-    """A SELECT of one row by its key, compiled, and how its columns are converted."""
+    """A SELECT of one row by its key, compiled, and which of its columns are converted."""
 
     sql: str
-    converters: tuple[Converter, ...]
+    converted: tuple[Converted, ...]
     #: Where the columns stand as SQLite keeps them.
     texts: Mapping[str, int]
 
@@ -276,8 +276,7 @@ conf.on_reset(_statements.clear)
 
 def _statement(compiler: Any, texts: Mapping[str, int]) -> Statement:
     sql, _ = compiler.as_sql()
-    converters = compiler.get_converters([column[0] for column in compiler.select])
-    return Statement(sql, tuple((place, *found) for place, found in converters.items()), texts)
+    return Statement(sql, to_convert(compiler, [column[0] for column in compiler.select]), texts)
 
 
 def lock_kind(connection: Any, changes_keys: bool) -> str:

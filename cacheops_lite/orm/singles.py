@@ -157,7 +157,7 @@ class Columns(NamedTuple):
     """How the row of an aggregate becomes its dict."""
 
     names: tuple[str, ...]
-    converters: tuple[rows.Converter, ...]
+    converted: tuple[rows.Converted, ...]
 
 
 def aggregate(
@@ -199,12 +199,9 @@ def _columns(compiler: Any) -> Columns | None:
         return None
     if not steady.compiled(compiler) or any(map(walk.restrictions, query.alias_map.values())):
         return None
-    converters = compiler.get_converters(shown.values())
-    return Columns(
-        tuple(shown), tuple((place, *converter) for place, converter in converters.items())
-    )
+    return Columns(tuple(shown), rows.to_convert(compiler, shown.values()))
 
 
 def _converted(columns: Columns, row: tuple[Any, ...], using: str) -> dict[str, Any]:
-    values = rows.converted(row, columns.converters, connections[using])
+    values = rows.converted(row, columns.converted, connections[using])
     return dict(zip(columns.names, values, strict=True))
