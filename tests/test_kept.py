@@ -1,10 +1,11 @@
-"""What a process keeps for itself: no connections of threads that ended."""
+"""What a process keeps for itself: some megabytes, and no connections of threads that ended."""
 
 from __future__ import annotations
 
 import datetime
 import gc
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -13,8 +14,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection, connections
-from django.db.models import Count, F, Max, Min, Sum
+from django.db.models import Count, F, Max, Min, Q, Sum
 from django.test import override_settings
+
+from cacheops_lite.core import memo
+from cacheops_lite.core.memo import Sized, by_text, weight
+from cacheops_lite.orm import lazy, reads
 
 from . import models as m
 from .faults.machines import until
@@ -129,3 +134,124 @@ def test_connections_end_with_their_threads(kind: str) -> None:
     assert [ref() for ref in _in_threads(ASKED[kind])] == [None] * 4
     if settings.TEST_DB == "mysql":
         until(lambda: _connected() <= before)  # a server takes a moment to see who hung up
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+MEGABYTE = 1024 * 1024
+#: Large numbers of large numbers.
+MANY, HUGE = 3000, 10**18
+
+
+def _text(number: int) -> str:
+    return str(number).rjust(MEGABYTE // 2, "x")
+
+
+def _keys(number: int) -> range:
+    return range(HUGE + number, HUGE + number + MANY)
+
+
+def _get(number: int) -> None:
+    with pytest.raises(m.Post.DoesNotExist):
+        m.Post.objects.get(title=_text(number))
+
+
+def _related(number: int) -> None:
+    author = m.Author.objects.get()
+    list(author.posts.filter(title=_text(number)))
+    author.posts.filter(pk__in=_keys(number)).count()
+
+
+#: Large questions, each number another one.
+LARGE: dict[str, Callable[[int], object]] = {
+    "list": lambda n: list(m.Post.objects.filter(title=_text(n))),
+    "get": _get,
+    "first": lambda n: m.Post.objects.filter(title=_text(n)).first(),
+    "count": lambda n: m.Post.objects.filter(title=_text(n)).count(),
+    "aggregate": lambda n: m.Post.objects.filter(title=_text(n)).aggregate(Max("created")),
+    "bytes": lambda n: m.Attachment.objects.filter(payload=_text(n).encode()).exists(),
+    "any_of": lambda n: m.Post.objects.filter(Q(title=_text(n)) | Q(text=_text(n))).exists(),
+    "texts": lambda n: m.Post.objects.filter(
+        title__in=[f"{one} {n}".rjust(9000) for one in range(60)]
+    ).exists(),
+    "keys": lambda n: list(m.Post.objects.filter(pk__in=list(_keys(n)))),
+    "range": lambda n: m.Post.objects.filter(pk__in=_keys(n)).exists(),
+    "numbers": lambda n: list(m.Post.objects.filter(pk__in=range(MANY - n)).values_list()),
+    "related": _related,
+}
+
+
+def _held(run: Callable[[], object]) -> int:
+    """How many bytes more are in use when something is done."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        run()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_questions_are_not_kept(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of half a megabyte and lists of thousands of keys do not stay in the process."""
+    monkeypatch.setattr(reads, "audit", [])
+    monkeypatch.setattr(lazy, "audit", [])
+    ask = LARGE[kind]
+    post()
+    for number in (-1, -2, -2):
+        ask(number)
+    assert _held(lambda: [ask(number) for number in range(10)].clear()) < 0.6 * MEGABYTE
+
+
+def test_heavy_items_share_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Light items are counted, heavy ones weighed together, and one too heavy is not remembered."""
+    monkeypatch.setattr(memo, "MOST_BYTES", 1000)
+    monkeypatch.setattr(memo, "HEAVIEST", 60)
+    items: Sized[int, str] = Sized(5, lambda _, text: len(text), light=10)
+    for number in range(9):
+        items.set(number, "light")
+        items.set(number + 100, "h" * 300)
+        items.set(number + 200, "h" * 601)
+        assert items.get(number) == "light"
+        assert items.get(number + 100) == "h" * 300
+        assert items.get(number + 200) is None
+    assert (len(items.small), len(items.large)) == (5, 3)
+    for text in ("a", "b" * 500, "c" * 400, "d", "e" * 600, "f" * 601, "g"):
+        items.set(8, text)
+        assert items.get(8) == (text if len(text) <= 600 else None)
+    assert len(items) == len(items.items()) == 6
+    assert items.large._weight == sum(len(text) for _, text in items.large.items()) == 300
+    items.clear()
+    items.set(1, "h" * 600)
+    assert (len(items), items.large._weight) == (1, 600)
+
+
+def test_weight() -> None:
+    """What is in texts, numbers and all that holds them is weighed; what others hold is not."""
+    for many in ("x" * 1000, b"x" * 1000, ["x" * 500, "x" * 500], {"a": "x" * 1000}, 1 << 8000,
+                 ((("x" * 1000,),), m.Post), {("x" * 1000, 1)}, Decimal("1" * 3000)):  # fmt: skip
+        assert 1000 <= weight(many) < 2000
+    assert weight((m.Post, None, m.Post._meta.pk)) < 200
+
+
+def test_long_texts_are_known_by_their_digests() -> None:
+    """A function of a text is asked once for each, also for long ones, which are not kept."""
+    asked = []
+
+    @by_text(20)
+    def head(text: str) -> str | None:
+        asked.append(text[:3])
+        return text[:3] if text else None
+
+    for text in (
+        "",
+        "short",
+        *(f"{number:3}" + "x" * 3000 for number in range(2)),
+        "\ud800" * 3000,
+    ):
+        assert head(text) == head(text) == (text[:3] or None)
+    assert asked == ["", "sho", "  0", "  1", "\ud800" * 3]
+    assert _held(lambda: [head(_text(number)) for number in range(20)].clear()) < 0.1 * MEGABYTE

@@ -56,6 +56,10 @@ class Shape:
         self.asked = self.fetched
         self.verdict: Verdict | None = None
 
+    def weight(self) -> int:
+        """About how many bytes it has: its plan's, and those of each key with its stamp."""
+        return self.plan.weight() + 300 * (len(self.fetched) + len(self.more))
+
 
 class Verdict(NamedTuple):
     """A hit to compare the next look with: where all of this is the same, that is a hit too."""

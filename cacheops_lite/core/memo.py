@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, TypeVar
+from functools import lru_cache, wraps
+from hashlib import blake2b
+from sys import getsizeof
+from typing import Any, Generic, TypeVar
 
 from .forks import new_lock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
+#: Bytes that the heavy items of one memo weigh together at most.
+MOST_BYTES = 16 * 1024 * 1024
+
 
 class _Cell(Generic[V]):
-    __slots__ = ("used", "value")
+    __slots__ = ("used", "value", "weight")
 
-    def __init__(self, value: V) -> None:
+    def __init__(self, value: V, weight: int) -> None:
         self.value = value
         self.used = False
+        self.weight = weight
 
 
 class Recent(Generic[K, V]):
@@ -30,6 +37,7 @@ class Recent(Generic[K, V]):
     def __init__(self, size: int) -> None:
         self.size = size
         self._items: OrderedDict[K, _Cell[V]] = OrderedDict()
+        self._weight = 0
         self._lock = new_lock(self)
 
     def get(self, key: K) -> V | None:
@@ -39,23 +47,33 @@ class Recent(Generic[K, V]):
         cell.used = True
         return cell.value
 
-    def set(self, key: K, value: V) -> None:
+    def set(self, key: K, value: V, weight: int = 0) -> None:
+        """Remember a value; ``weight``: its bytes and those of its key, if these count."""
         with self._lock:
             cell = self._items.get(key)
-            if cell is not None:
+            if cell is not None and cell.weight == weight:
                 cell.value, cell.used = value, True
                 return
-            while len(self._items) >= self.size:
+            self._remove(key)
+            self._weight += weight
+            while len(self._items) >= self.size or (self._weight > MOST_BYTES and self._items):
                 oldest, other = self._items.popitem(last=False)
                 if other.used:
                     other.used = False
                     self._items[oldest] = other
-            self._items[key] = _Cell(value)
+                else:
+                    self._weight -= other.weight
+            self._items[key] = _Cell(value, weight)
 
     def discard(self, key: K) -> None:
         if key in self._items:
             with self._lock:
-                self._items.pop(key, None)
+                self._remove(key)
+
+    def _remove(self, key: K) -> None:
+        cell = self._items.pop(key, None)
+        if cell is not None:
+            self._weight -= cell.weight
 
     def items(self) -> list[tuple[K, V]]:
         """All items, in no order that means anything."""
@@ -65,26 +83,53 @@ class Recent(Generic[K, V]):
     def clear(self) -> None:
         with self._lock:
             self._items.clear()
+            self._weight = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
 
-#: What has more parts than this is large, and how many large things are remembered at most.
-LARGE = 16
-MOST_LARGE = 512
+#: Bytes of an item that is only counted; what is that many times as heavy is not remembered.
+LIGHT = 4 * 1024
+HEAVIEST = 16
+
+
+#: Told first what they are, for there are most of them.
+_PLAIN = frozenset({str, bytes, int})
+
+
+def weight(thing: Any) -> int:
+    """About how many bytes there are in a text, a number, or what holds many of these."""
+    total = 0
+    things = [thing]
+    for one in things:  # which grows meanwhile
+        if type(one) in _PLAIN:
+            total += getsizeof(one)
+        elif isinstance(one, (tuple, list, set, frozenset)):
+            things += one
+            total += 56 + 8 * len(one)
+        elif isinstance(one, dict):
+            things += one
+            things += one.values()
+            total += 64 + 32 * len(one)
+        elif not isinstance(one, type):  # classes are not theirs alone
+            total += getsizeof(one)
+    return total
 
 
 class Sized(Generic[K, V]):
-    """Recent items; few of those that are large, for many of them would fill the memory.
+    """Recent items; the heavy ones share a number of bytes, for many would fill the memory.
 
-    A query for 60 rows by their keys has 60 conjunctions, and hardly ever comes again.
+    A query for 60 rows by their keys has 60 conjunctions, and hardly ever comes again; one for a
+    long text holds that text. ``weigh(key, value)`` gives the bytes of an item; ``light`` is how
+    many it may have and be counted as one of ``size``.
     """
 
-    def __init__(self, size: int, parts: Callable[[V], int]) -> None:
-        self.parts = parts
+    def __init__(self, size: int, weigh: Callable[[K, V], int], light: int = LIGHT) -> None:
+        self.weigh = weigh
+        self.light = light
         self.small: Recent[K, V] = Recent(size)
-        self.large: Recent[K, V] = Recent(min(size, MOST_LARGE))
+        self.large: Recent[K, V] = Recent(size)
 
     @property
     def size(self) -> int:
@@ -92,18 +137,31 @@ class Sized(Generic[K, V]):
 
     @size.setter
     def size(self, size: int) -> None:
-        self.small.size, self.large.size = size, min(size, MOST_LARGE)
+        self.small.size = self.large.size = size
 
     def get(self, key: K) -> V | None:
-        value = self.small.get(key)
-        return value if value is not None else self.large.get(key)
+        cell = self.small._items.get(key) or self.large._items.get(key)
+        if cell is None:
+            return None
+        cell.used = True
+        return cell.value
 
     def set(self, key: K, value: V) -> None:
-        there, other = self.small, self.large
-        if self.parts(value) > LARGE:
-            there, other = other, there
-        there.set(key, value)
-        other.discard(key)
+        """Remember a value, unless it is too heavy: then not the one before it, either."""
+        weight = self.weigh(key, value)
+        if weight <= self.light:
+            self.small.set(key, value)
+            self.large.discard(key)
+            return
+        self.small.discard(key)
+        if weight <= HEAVIEST * self.light:
+            self.large.set(key, value, weight)
+        else:
+            self.large.discard(key)
+
+    def items(self) -> list[tuple[K, V]]:
+        """All items, in no order that means anything."""
+        return [*self.small.items(), *self.large.items()]
 
     def clear(self) -> None:
         self.small.clear()
@@ -111,6 +169,33 @@ class Sized(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self.small) + len(self.large)
+
+
+#: Characters of a text that is remembered as it is.
+_LONG = 2000
+
+
+def by_text(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
+    """``lru_cache`` for functions of a text: of a long one they keep the digest only."""
+
+    def remembering(function: Callable[[str], V]) -> Callable[[str], V]:
+        short = lru_cache(maxsize=size)(function)
+        long: Sized[bytes, tuple[V]] = Sized(size, lambda _, found: weight(found))
+
+        @wraps(function)
+        def remembered(text: str) -> V:
+            if len(text) <= _LONG:
+                return short(text)
+            key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            found = long.get(key)
+            if found is None:
+                found = (function(text),)
+                long.set(key, found)
+            return found[0]
+
+        return remembered
+
+    return remembering
 
 
 #: How many names of one table are remembered at most.

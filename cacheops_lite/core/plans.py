@@ -23,6 +23,11 @@ class Asked(list[bytes]):
         self.command: Any = None
 
 
+def weight_of(conjs: Iterable[Conj]) -> int:
+    """About how many bytes some conjunctions have."""
+    return sum([64 + sum([200 + len(text) for _, text in conj]) for conj in conjs])
+
+
 class TablePlan(NamedTuple):
     """What a query depends on in one table; ``dynamic``: on more, which only its result tells."""
 
@@ -37,9 +42,9 @@ class ReadPlan(NamedTuple):
     entry: bytes
     tables: tuple[TablePlan, ...]
 
-    def parts(self) -> int:
-        """How many conjunctions there are."""
-        return sum(len(table.conjs) for table in self.tables)
+    def weight(self) -> int:
+        """About how many bytes its conjunctions have."""
+        return sum([weight_of(table.conjs) for table in self.tables])
 
 
 class Outcome(NamedTuple):

@@ -183,6 +183,7 @@ class Reading(Ensuring, Writing):
         if more != shape.more:
             shape.more = more
             shape.asked = Asked([*shape.fetched, *more])
+            self.shapes.set(shape.plan.entry, shape)  # it weighs more
 
     # -- waiting for another caller
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import stamps
 from .keys import Keys
-from .memo import Overdue, Recent, Sized
+from .memo import LIGHT, Overdue, Recent, Sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,7 +49,9 @@ class State:
         self.gen_ttl_ms = gen_ttl_ms
         self.lag_ms = replica_lag_ms
         #: Plans with their keys spelt, by entry.
-        self.shapes: Sized[bytes, Shape] = Sized(REMEMBERED, lambda shape: shape.plan.parts())
+        self.shapes: Sized[bytes, Shape] = Sized(
+            REMEMBERED, lambda _, shape: shape.weight(), light=3 * LIGHT
+        )
         #: The schemes in use, as last seen.
         self.schemes: Recent[str, tuple[str, ...]] = Recent(REMEMBERED)
         #: All schemes seen in use lately, here or in other processes: what writers look up old

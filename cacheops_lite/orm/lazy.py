@@ -18,7 +18,7 @@ from typing import Any
 from django.db.models.sql.query import Query
 
 from .. import conf
-from ..core.memo import Recent
+from ..core.memo import Sized, weight
 from . import roots
 from .nodes import Node, lasting
 from .roots import NEW, queryset_of
@@ -29,7 +29,7 @@ STEPS = ("filter", "exclude", "order_by", "reverse", "distinct", "values", "valu
          "select_related", "only", "defer", "annotate", "alias", "__getitem__")  # fmt: skip
 
 #: (node, method, its arguments …) -> the node after it; ``None`` once it was seen.
-_steps: Recent[tuple[Any, ...], Node | str] = Recent(8192)
+_steps: Sized[tuple[Any, ...], Node | str] = Sized(8192, lambda key, _: weight(key))
 _ONCE = "once"
 
 #: Called with (a queryset that took a step as Django does, the node that was remembered): the

@@ -12,7 +12,8 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 
 from .. import conf, engine
 from ..core.entry import Conj
-from ..core.memo import Recent, Sized
+from ..core.memo import Sized
+from ..core.plans import weight_of
 from ..core.protocol import ReadPlan, TablePlan
 from . import collations, conditions, fingerprint, refusals, registry, templates
 from .dynamic import Dynamic
@@ -26,6 +27,10 @@ class Plan(NamedTuple):
     dynamic: tuple[Dynamic, ...]
     reason: str
     widened: tuple[tuple[str, str], ...]
+
+    def weight(self) -> int:
+        """About how many bytes its conjunctions have."""
+        return sum(map(weight_of, self.tables.values()))
 
 
 class Attempt(NamedTuple):
@@ -47,15 +52,15 @@ audit: list[Callable[[Exception], None]] = []
 _failures: set[tuple[str, str, int]] = set()
 conf.on_reset(_failures.clear)
 
-_plans: Sized[bytes, Plan] = Sized(4096, templates.parts)
+_plans: Sized[bytes, Plan] = Sized(4096, lambda _, plan: plan.weight())
 #: Plans under the names that keys carry; not kept where a prefix function decides at each call.
-_ready: Sized[bytes, ReadPlan] = Sized(8192, ReadPlan.parts)
+_ready: Sized[bytes, ReadPlan] = Sized(8192, lambda _, plan: plan.weight())
 
 #: What remembers plans, and how many for each one of ``CACHEOPS_MEMO_SIZE``.
-_memos: list[tuple[Recent[Any, Any] | Sized[Any, Any], int]] = []
+_memos: list[tuple[Sized[Any, Any], int]] = []
 
 
-def remember(memo: Recent[Any, Any] | Sized[Any, Any], share: int) -> None:
+def remember(memo: Sized[Any, Any], share: int) -> None:
     """Have a memo of plans forget them when they may be others, and be as large as it should."""
     conf.on_reset(memo.clear)
     collations.on_forget(memo.clear)

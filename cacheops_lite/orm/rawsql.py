@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from functools import lru_cache
 from typing import Any
+
+from ..core.memo import by_text
 
 
 class Kind(Enum):
@@ -99,14 +100,14 @@ def classify(sql: str) -> Kind:
     return _classify(sql)
 
 
-@lru_cache(maxsize=512)
+@by_text(512)
 def _classify_select(sql: str) -> Kind:
     if not re.search(r"\binto\b|;", sql, re.IGNORECASE):
         return Kind.READ
     return _classify(sql)
 
 
-@lru_cache(maxsize=512)
+@by_text(512)
 def _classify(sql: str) -> Kind:
     if "/*!" in sql or "/*M!" in sql:
         return Kind.WRITE  # a comment that MySQL runs
@@ -131,7 +132,7 @@ def _strongest(bare: str) -> Kind:
     return kinds.pop()
 
 
-@lru_cache(maxsize=512)
+@by_text(512)
 def words(sql: str) -> tuple[str, ...]:
     """The words of a statement in lower case, without comments and quotes around names."""
     bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL).lower()

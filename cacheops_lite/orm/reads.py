@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import conf, counters
-from ..core.memo import Recent, Sized
+from ..core.memo import LIGHT, Sized, weight
 from . import lazy, planning, refusals, rows, shortcut, templates
 from .one_read import through
 from .planning import Attempt, Plan
@@ -27,6 +27,10 @@ class Hot(NamedTuple):
     #: Whether the same call may be answered so the next time.
     lasts: bool = True
 
+    def weight(self) -> int:
+        """The bytes that there are as often as parameters."""
+        return self.plan.weight() + (weight(self.bound.params) if self.bound is not None else 0)
+
     def load(self, query: Callable[[], Any], using: str) -> Callable[[], rows.Rows]:
         """What asks the database for the rows of ``query()``."""
         if self.bound is None:
@@ -43,11 +47,16 @@ class Shown(NamedTuple):
 
 
 #: What compiling one query of a shape taught (templates.py).
-_templates: Recent[Any, templates.Template] = Recent(4096)
+_templates: Sized[Any, templates.Template] = Sized(
+    4096, lambda key, template: weight(key) + template.weight, light=3 * LIGHT
+)
 #: (node, method, its arguments …) -> all that is needed to answer.
-_hot: Sized[Any, Hot] = Sized(8192, lambda hot: templates.parts(hot.plan))
+_hot: Sized[Any, Hot] = Sized(
+    8192, lambda place, hot: weight(place) + hot.weight(), light=2 * LIGHT
+)
 planning.remember(_templates, 1)
 planning.remember(_hot, 2)
+planning.remember(lazy._steps, 2)
 
 
 def reset() -> None:

@@ -88,6 +88,8 @@ def _value(value: Any) -> tuple[Any, ...]:
     if kind in _BY_TEXT:
         return (kind, repr(value))
     if kind is range:
+        if len(value[: MOST + 1]) > MOST:
+            raise _Unspelt
         return (kind, value.start, value.stop, value.step)
     if kind is datetime.datetime:
         if value.tzinfo is not datetime.UTC or value.fold:

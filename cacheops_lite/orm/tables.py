@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final, NamedTuple
+
+from ..core.memo import by_text
 
 _TOKEN: Final = re.compile(
     r"""
@@ -59,7 +60,7 @@ def tokens(sql: str) -> Iterator[Token]:
             yield Token(str(kind), match.group())
 
 
-@lru_cache(maxsize=1024)
+@by_text(1024)
 def sources(sql: str) -> tuple[frozenset[Source], str]:
     """The tables that ``sql`` reads, and what of its FROM clauses was not understood (or '')."""
     found: set[Source] = set()

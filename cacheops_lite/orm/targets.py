@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
+from ..core.memo import by_text
 from .tables import Token, tokens
 
 #: verb -> the word that must stand between it and the table, and words that may stand before.
@@ -28,7 +28,7 @@ _SETTINGS: Final = ["set", "statement"]
 _STOP: Final = Token("sign", ";")
 
 
-@lru_cache(maxsize=512)
+@by_text(512)
 def targets(sql: str) -> frozenset[str] | None:
     """The tables that ``sql`` writes, in lower case and without their schemas.
 

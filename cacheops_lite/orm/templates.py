@@ -8,6 +8,7 @@ traced to one parameter. Otherwise the plan is kept for these very parameters.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.db.models import lookups
 
 from .. import conf
 from ..core.entry import Conj
-from ..core.memo import Sized
+from ..core.memo import Sized, weight
 from . import fingerprint, ranges, steady, values, walk
 from .build import Produce
 from .shapes import Shape, Slot, parameters
@@ -36,15 +37,19 @@ _NO_PARAMETERS = (fingerprint.Unspellable, EmptyResultSet, FullResultSet)
 Term = tuple[str, str | None, tuple[int, int]]
 
 
-def parts(plan: Any) -> int:
-    """How many conjunctions a plan has."""
-    return sum(map(len, plan.tables.values()))
-
-
 #: (serial of a template, spelt parameters) -> plan; for all templates together, or there is no end
 #: to them.
-filled: Sized[tuple[int, str], Any] = Sized(8192, parts)
+filled: Sized[tuple[int, str | bytes], Any] = Sized(8192, lambda _, plan: plan.weight())
 _serials = count()
+#: Characters of parameters that are remembered as they are.
+_LONG = 200
+
+
+def _name(spelt: str) -> str | bytes:
+    """Spelt parameters, or what stands for them where they are long."""
+    if len(spelt) <= _LONG:
+        return spelt
+    return blake2b(spelt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class Template:
@@ -77,6 +82,8 @@ class Template:
         self.terms = terms
         #: Whether Django alone makes the parameters of what a call is given.
         self.prepared = prepared
+        #: The bytes of its SQL, and of what the first parameters became.
+        self.weight = 0
 
     def fill(self, slots: list[Slot], using: str) -> tuple[Any, Bound | None] | None:
         """The plan for these parameters and what asks for them; ``None``: compile it, then."""
@@ -88,14 +95,15 @@ class Template:
             spelt = "\x00".join([*self.constants, *map(fingerprint.spell_param, ours)])
         except _NO_PARAMETERS:
             return None
-        plan = filled.get((self.serial, spelt))
+        name = _name(spelt)
+        plan = filled.get((self.serial, name))
         if plan is None and self.terms is not None:
             tables = self._tables(slots)
             if tables is not None:
                 hasher = self.sql_hash.copy()
                 hasher.update(spelt.encode("utf-8", "surrogatepass"))
                 plan = self.plan._replace(digest=hasher.digest(), tables=tables)
-                filled.set((self.serial, spelt), plan)
+                filled.set((self.serial, name), plan)
         return plan and (plan, self.bind(using, (*self.before, *ours)))
 
     def bind(self, using: str, params: tuple[Any, ...]) -> Bound | None:
@@ -170,9 +178,10 @@ def make(
         template = known
     else:
         template = _make(shape, compiler, plan, sql_hash, constants, params)
+        template.weight = len(sql) + plan.weight() + weight(template.terms)
     if template.statement is None and _repeatable(spelt[len(constants) :]):
         template.statement = Statement(compiler, sql)
-    filled.set((template.serial, "\x00".join(spelt)), plan)
+    filled.set((template.serial, _name("\x00".join(spelt))), plan)
     return template
 
 

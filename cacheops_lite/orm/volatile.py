@@ -12,6 +12,7 @@ from django.db.models.functions import Now, Random
 from django.db.models.lookups import Lookup
 from django.db.models.sql.where import ExtraWhere
 
+from ..core.memo import by_text
 from .tables import tokens
 
 _CLASSES: Final = (Now, Random)
@@ -83,7 +84,7 @@ def _reads_words(node: Any) -> bool:
     ) and isinstance(getattr(node.lhs, "output_field", None), (DateField, TimeField))
 
 
-@lru_cache(maxsize=1024)
+@by_text(1024)
 def why_sql(sql: str) -> str:
     """Why ``sql`` gives another answer each time; '' if no such function is known in it."""
     previous = called = ""
