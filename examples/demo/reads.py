@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Count, Max, QuerySet
 from django.test.utils import CaptureQueriesContext
 
+from cacheops_lite.orm.explain import Explanation
 from cacheops_lite.signals import cache_read
 
 from .models import Country, CountryName, Currency, Language, Subdivision
@@ -174,16 +175,22 @@ def comparable(answer: Any) -> Any:
     return answer
 
 
+def explained(query: Query) -> Explanation:
+    """What the cache says of a query; an aggregate depends on what a count of its rows does."""
+    op = "count" if query.op == "aggregate" else query.op
+    return query.rows().cache().cache_explain(op)
+
+
 def dependencies(query: Query) -> list[str]:
     """The conjunctions of a query's result, each as ``table: column=text & …``."""
-    explained = query.rows().cache().cache_explain(query.op)
+    told = explained(query)
     lines = []
-    for table, conjunctions in explained.dependencies.items():
+    for table, conjunctions in told.dependencies.items():
         for conjunction in conjunctions:
             terms = " & ".join(f"{column}={text}" for column, text in conjunction)
             lines.append(f"{table.removeprefix('demo_')}: {terms or 'any row'}")
     lines += [
         f"{table.removeprefix('demo_')}: {column}=… of each row shown"
-        for table, column in explained.dynamic
+        for table, column in told.dynamic
     ]
     return lines

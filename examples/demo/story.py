@@ -14,7 +14,7 @@ from tests.servers import KeyValueServer
 
 from . import screen
 from .load import SOURCES, insert
-from .reads import QUERIES, Read, dependencies, fresh, read
+from .reads import QUERIES, Read, dependencies, explained, fresh, read
 from .writes import WRITES, Write, read_inside
 
 
@@ -100,14 +100,14 @@ def write_and_read_again(write: Write, claims: screen.Claims) -> None:
     lines = []
     dropped = 0
     for number, query in enumerate(QUERIES.values(), 1):
-        explained = query.rows().cache().cache_explain(query.op)
+        told = explained(query)
         again = read(query)
         shall_drop = query.name in write.drops
         dropped += not again.hit
         fate = "survived" if again.hit else "DROPPED"
         if shall_drop:
             why = write.drops[query.name]
-        elif write.table in explained.dependencies:
+        elif write.table in told.dependencies:
             why = write.spares
         else:
             why = "does not read the table"
@@ -123,7 +123,7 @@ def write_and_read_again(write: Write, claims: screen.Claims) -> None:
         if query.op in ("fetch", "count", "exists"):
             claims.check(
                 f"{write.title}: cache_explain() foretells the read of {query.name!r}",
-                explained.cached == again.hit,
+                told.cached == again.hit,
             )
     screen.table(["#", "query", "result", "SQL", "ms", "why"], lines, "rllrrl")
     print(f"  {dropped} dropped, {len(lines) - dropped} survived.")
